@@ -1,0 +1,1 @@
+"""Generated Verilog and analog models together, clock by clock."""

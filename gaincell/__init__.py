@@ -1,0 +1,1 @@
+"""Command-line program: every job a person runs."""

@@ -1,0 +1,1 @@
+"""Digital control of gain-cell attention, in Amaranth: what becomes silicon."""

@@ -1,0 +1,160 @@
+"""Parameters of one attention head and every figure derived from them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+
+__all__ = ["READOUTS", "HeadParams"]
+
+READOUTS = ("population", "counter")
+
+
+def _check_int(name: str, value: object, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {value!r}")
+    if not low <= value <= high:
+        raise ValueError(f"{name} must be in {low}..{high}, not {value!r}")
+
+
+def _ceil_div(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadParams:
+    """Shape, code widths and phase lengths of one attention head.
+
+    The window holds ``subtiles * columns`` tokens. Array 1 (keys) has ``rows`` word lines and
+    array 2 (values) has ``lanes`` outputs; neither need equal a model's head size.
+
+    Raises
+    ------
+    TypeError
+        A field is not of its kind.
+    ValueError
+        A field is out of its range, or two fields contradict each other.
+    """
+
+    subtiles: int = 16  #: sub-tiles of the window, each with converters of its own
+    columns: int = 64  #: tokens stored in one sub-tile
+    rows: int = 64  #: word lines of array 1, one query code each
+    lanes: int = 64  #: outputs of array 2, one value code each
+    q_bits: int = 4  #: query code width; the pulse of code c lasts c clocks
+    kv_bits: int = 3  #: stored code width
+    count_bits: int = 4  #: magnitude bits of one sub-tile's result
+    write_clk: int = 4  #: clocks to write one column of one array
+    guard_clk: int = 1  #: clocks between phases, in which integrators are reset
+    bus_bits: int = 64  #: width of both AXI4-Streams
+    tag_bits: int = 16  #: width of the tag that travels with each packet
+    event_bits: int = 16  #: width of the saturating event counters
+    readout: str = "population"  #: "population" (population count) or "counter" (one per pulse)
+
+    def __post_init__(self) -> None:
+        _check_int("subtiles", self.subtiles, 1, 256)
+        _check_int("columns", self.columns, 2, 256)
+        _check_int("rows", self.rows, 1, 256)
+        _check_int("lanes", self.lanes, 1, 256)
+        _check_int("q_bits", self.q_bits, 1, 8)
+        _check_int("kv_bits", self.kv_bits, 1, 8)
+        _check_int("count_bits", self.count_bits, 1, 8)
+        _check_int("write_clk", self.write_clk, 1, 64)
+        _check_int("guard_clk", self.guard_clk, 1, 16)
+        _check_int("bus_bits", self.bus_bits, 32, 1024)
+        _check_int("tag_bits", self.tag_bits, 1, 16)
+        _check_int("event_bits", self.event_bits, 4, 32)
+        if self.bus_bits & (self.bus_bits - 1):
+            raise ValueError(f"bus_bits must be a power of two, not {self.bus_bits!r}")
+        if self.readout not in READOUTS:
+            raise ValueError(f"readout must be one of {READOUTS}, not {self.readout!r}")
+        if self.write_clk > self.integrate_clk:
+            raise ValueError(
+                f"write_clk must be in 1..{self.integrate_clk} (V is written while Q.K runs, "
+                f"which lasts 2**q_bits - 1 clocks), not {self.write_clk!r}"
+            )
+
+    # --- window -----------------------------------------------------------------------------
+    @property
+    def window(self) -> int:
+        """Tokens the window holds."""
+        return self.subtiles * self.columns
+
+    # --- phases -----------------------------------------------------------------------------
+    @property
+    def integrate_clk(self) -> int:
+        """Clocks of Q.K integration: the longest query pulse."""
+        return 2**self.q_bits - 1
+
+    @property
+    def convert_clk(self) -> int:
+        """Clocks of the conversion to phi pulses, which drive array 2: the longest phi pulse."""
+        return 2**self.q_bits - 1
+
+    @property
+    def readout_clk(self) -> int:
+        """Clocks of the conversion to counted pulses: the largest count."""
+        return 2**self.count_bits - 1
+
+    @property
+    def count_max(self) -> int:
+        """Largest magnitude of one sub-tile's result."""
+        return 2**self.count_bits - 1
+
+    @property
+    def sum_bits(self) -> int:
+        """Bits of the signed sum of all sub-tiles' results: nothing is lost."""
+        return (self.subtiles * self.count_max).bit_length() + 1
+
+    # --- packets ----------------------------------------------------------------------------
+    @property
+    def slot_bits(self) -> int:
+        """Bits a code takes in a packet: whole nibbles up to four bits, else whole bytes."""
+        return 4 if max(self.q_bits, self.kv_bits) <= 4 else 8
+
+    @property
+    def result_slot_bits(self) -> int:
+        """Bits a lane takes in a result packet."""
+        return 8 * _ceil_div(self.sum_bits, 8)
+
+    @property
+    def codes_per_beat(self) -> int:
+        """Codes in one beat of a token packet."""
+        return self.bus_bits // self.slot_bits
+
+    @property
+    def lanes_per_beat(self) -> int:
+        """Lanes in one beat of a result packet."""
+        return self.bus_bits // self.result_slot_bits
+
+    @property
+    def k_beats(self) -> int:
+        """Beats of the key section of a token packet."""
+        return _ceil_div(self.rows, self.codes_per_beat)
+
+    @property
+    def v_beats(self) -> int:
+        """Beats of the value section of a token packet."""
+        return _ceil_div(self.lanes, self.codes_per_beat)
+
+    @property
+    def q_beats(self) -> int:
+        """Beats of the query section of a token packet."""
+        return self.k_beats
+
+    @property
+    def result_beats(self) -> int:
+        """Beats of a valid result packet, header included."""
+        return 1 + _ceil_div(self.lanes, self.lanes_per_beat)
+
+    # --- provenance -------------------------------------------------------------------------
+    def as_dict(self) -> dict[str, int | str]:
+        """Fields by name, in the order of definition."""
+        return dataclasses.asdict(self)
+
+    @property
+    def config_hash(self) -> str:
+        """First 12 hexadecimal digits of the SHA-256 of the fields; every artefact carries it."""
+        text = json.dumps(self.as_dict(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]

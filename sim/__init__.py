@@ -1,0 +1,1 @@
+"""Whole systems: integer-exact references, real tokens, reports."""

@@ -1,0 +1,1 @@
+"""Yosys: Verilog, area by hierarchy, proofs and mutants."""
