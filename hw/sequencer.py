@@ -1,0 +1,205 @@
+"""Sequencer: leads one packet at a time through write, integration, conversion and readout."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import data, stream
+from amaranth.lib.wiring import Component, In, Out
+
+from hw.packet import PacketError
+from hw.params import HeadParams
+from hw.receiver import packet_layout
+
+__all__ = ["Sequencer", "answer_layout"]
+
+
+def answer_layout(params: HeadParams) -> data.StructLayout:
+    """What the sender is told of an answer; the lanes' sums stand beside it."""
+    return data.StructLayout({"tag": params.tag_bits, "error": PacketError})
+
+
+class Sequencer(Component):
+    """The unpipelined schedule: a packet's phases follow each other, the next packet waits.
+
+    ============= ======================= ==================================================
+    phase         clocks                  what happens
+    ============= ======================= ==================================================
+    write K       ``write_clk``           K into array 1 (packets that write)
+    guard         ``guard_clk``           scores reset in the last clock
+    integrate     ``integrate_clk``       query pulses; V into array 2 meanwhile
+    guard         ``guard_clk``           output integrators reset in the last clock
+    convert       ``convert_clk``         phi pulses drive array 2
+    guard         ``guard_clk``           counts cleared in the last clock
+    readout       ``readout_clk``         result pulses are counted
+    answer        1, or until taken       sums handed to the sender
+    ============= ======================= ==================================================
+
+    A packet that only writes replaces everything after the first guard by *write V* and a guard.
+    Each phase is one flip-flop that drives its control line, so no line has glitches. No charge
+    waits for anybody: a query that has begun runs through to its integer sums, whatever the
+    result stream's receiver does.
+
+    Parameters
+    ----------
+    params
+        Head parameters.
+
+    Members
+    -------
+    packet : In(stream)
+        From the receiver; taken when the packet's codes are no longer needed.
+    empty : In(1)
+        The window holds no token.
+    answer : Out(stream)
+        Tag and error of an answer; the sums are valid with it.
+    advance, flush : Out(1)
+        To the window.
+    k_write, v_write : Out(1)
+        Write strobes of array 1 and array 2.
+    scores_reset, outputs_reset, counts_clear : Out(1)
+        Reset of array 1's integrators, of array 2's, and of the readout.
+    arm : Out(1)
+        Last clock before integration: the pulse bank's word lines rise with the next edge.
+    integrate, convert, readout : Out(1)
+        The three phases of a query.
+    failed : Out(PacketError)
+        Kind of the packet refused in this clock, else NONE.
+    idle : Out(1)
+        Nothing is in flight.
+
+    Timing
+    ------
+    The answer is offered `latency_clk` clocks after a packet that writes and queries, and
+    `query_latency_clk` after one that only queries. Such packets follow each other every
+    `interval_clk` clocks at best.
+    """
+
+    def __init__(self, params: HeadParams) -> None:
+        self.params = params
+        super().__init__(
+            {
+                "packet": In(stream.Signature(packet_layout(params))),
+                "empty": In(1),
+                "answer": Out(stream.Signature(answer_layout(params))),
+                "advance": Out(1),
+                "flush": Out(1),
+                "k_write": Out(1),
+                "v_write": Out(1),
+                "scores_reset": Out(1),
+                "outputs_reset": Out(1),
+                "counts_clear": Out(1),
+                "arm": Out(1),
+                "integrate": Out(1),
+                "convert": Out(1),
+                "readout": Out(1),
+                "failed": Out(PacketError),
+                "idle": Out(1, init=1),
+            }
+        )
+
+    @property
+    def query_latency_clk(self) -> int:
+        """Clocks from a packet that only queries to its answer."""
+        p = self.params
+        return 1 + 3 * p.guard_clk + p.integrate_clk + p.convert_clk + p.readout_clk
+
+    @property
+    def latency_clk(self) -> int:
+        """Clocks from a packet that writes and queries to its answer."""
+        return self.params.write_clk + self.query_latency_clk
+
+    @property
+    def interval_clk(self) -> int:
+        """Clocks between answers when packets that write and query are always waiting."""
+        return self.latency_clk + 1
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the sequencer."""
+        m = Module()
+        p = self.params
+        packet = self.packet.payload
+        longest = max(p.write_clk, p.guard_clk, p.integrate_clk, p.convert_clk, p.readout_clk)
+        left = Signal(range(longest))  # clocks of this phase still to come after this one
+        last = Signal()
+        m.d.comb += last.eq(left == 0)
+
+        # One flip-flop per phase, exactly one of them set.
+        guard_scores = Signal()
+        guard_outputs = Signal()
+        guard_counts = Signal()
+        write_v = Signal()  # of a packet that only writes
+        guard_v = Signal()
+        answering = Signal()
+
+        def enter(phase: Signal, clocks: int = 1) -> list:
+            return [phase.eq(1), left.eq(clocks - 1)]
+
+        with m.If(~last):
+            m.d.sync += left.eq(left - 1)
+
+        # A window that is empty now is not when the query runs, if the packet writes first.
+        starved = packet.queries & ~packet.writes & self.empty
+        error = Signal(PacketError)
+        m.d.comb += error.eq(packet.error)
+        with m.If((packet.error == PacketError.NONE) & starved):
+            m.d.comb += error.eq(PacketError.EMPTY)
+
+        m.d.comb += [
+            self.answer.valid.eq(answering),
+            self.scores_reset.eq(guard_scores & last),
+            self.arm.eq(guard_scores & last & packet.queries),
+            self.outputs_reset.eq(guard_outputs & last),
+            self.counts_clear.eq(guard_counts & last),
+        ]
+
+        with m.If(self.idle & self.packet.valid):
+            m.d.sync += [self.answer.payload.tag.eq(packet.tag), self.answer.payload.error.eq(error)]
+            with m.If(error != PacketError.NONE):
+                m.d.comb += [self.failed.eq(error), self.packet.ready.eq(1)]
+                with m.If(packet.queries):
+                    m.d.sync += [self.idle.eq(0), *enter(answering)]
+            with m.Elif(packet.flushes):
+                m.d.comb += [self.flush.eq(1), self.packet.ready.eq(1)]
+            with m.Elif(packet.writes):
+                m.d.sync += [self.idle.eq(0), *enter(self.k_write, p.write_clk)]
+            with m.Else():
+                m.d.sync += [self.idle.eq(0), *enter(guard_scores, p.guard_clk)]
+
+        with m.If(self.k_write & last):
+            m.d.sync += [self.k_write.eq(0), *enter(guard_scores, p.guard_clk)]
+
+        with m.If(guard_scores & last):
+            m.d.sync += guard_scores.eq(0)
+            with m.If(packet.queries):
+                m.d.sync += [*enter(self.integrate, p.integrate_clk), self.v_write.eq(packet.writes)]
+            with m.Else():
+                m.d.sync += [*enter(write_v, p.write_clk), self.v_write.eq(1)]
+
+        # V is written from the start of the integration, or in a phase of its own.
+        v_done = self.v_write & (
+            (write_v & last) | (self.integrate & (left == p.integrate_clk - p.write_clk))
+        )
+        m.d.comb += self.advance.eq(v_done)
+        with m.If(v_done):
+            m.d.sync += self.v_write.eq(0)
+
+        with m.If(write_v & last):
+            m.d.sync += [write_v.eq(0), *enter(guard_v, p.guard_clk)]
+        with m.If(guard_v & last):
+            m.d.comb += self.packet.ready.eq(1)
+            m.d.sync += [guard_v.eq(0), self.idle.eq(1)]
+
+        with m.If(self.integrate & last):
+            m.d.comb += self.packet.ready.eq(1)
+            m.d.sync += [self.integrate.eq(0), *enter(guard_outputs, p.guard_clk)]
+        with m.If(guard_outputs & last):
+            m.d.sync += [guard_outputs.eq(0), *enter(self.convert, p.convert_clk)]
+        with m.If(self.convert & last):
+            m.d.sync += [self.convert.eq(0), *enter(guard_counts, p.guard_clk)]
+        with m.If(guard_counts & last):
+            m.d.sync += [guard_counts.eq(0), *enter(self.readout, p.readout_clk)]
+        with m.If(self.readout & last):
+            m.d.sync += [self.readout.eq(0), *enter(answering)]
+        with m.If(answering & self.answer.ready):
+            m.d.sync += [answering.eq(0), self.idle.eq(1)]
+        return m
