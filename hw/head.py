@@ -65,7 +65,7 @@ def head_ports(params: HeadParams) -> tuple[Port, ...]:
         port("ana_convert", "out", 1, "Charge-to-pulse converters emit phi, which drives array 2."),
         port("ana_readout", "out", 1, "Signed converters emit their pulses."),
         port("ana_out_pulse", "in", converters, "Signed converters' pulses, subtile*lanes+lane."),
-        port("ana_out_sign", "in", converters, "Their signs, 1 negative; valid with the pulse."),
+        port("ana_out_sign", "in", converters, "Their signs, 1 negative; from a clock before."),
         port("status_clear", "in", 1, "Clears the event counters and sticky bits."),
         port("status_sticky", "out", len(PacketError), "Command, length, code, empty, full scale."),
         port("status_command_errors", "out", p.event_bits, "Packets with an unknown command."),

@@ -24,9 +24,10 @@ def _popcount(bits: list) -> object:
 class Readout(Component):
     """Interface of both readouts.
 
-    A sub-tile's converter holds ``pulse`` high for as many clocks as the result's magnitude, in
-    one run from the start of the phase, with ``sign`` (1: negative) valid whenever ``pulse`` is
-    high and constant over it.
+    A sub-tile's converter decides its sign before it discharges, so ``sign`` (1: negative) is
+    valid with ``clear``, the clock before the phase, and does not change until the phase ends.
+    It then holds ``pulse`` high for as many clocks as the result's magnitude. No pulse is high
+    with ``clear``.
 
     Parameters
     ----------
@@ -38,7 +39,7 @@ class Readout(Component):
     pulse, sign : in
         Converter outputs; bit ``subtile * lanes + lane``.
     clear : In(1)
-        Forget the last result; comes before the phase.
+        Forget the last result and note the signs; high in the clock before the phase.
     enable : In(1)
         High in each of the phase's ``readout_clk`` clocks.
     sums : out
@@ -93,27 +94,30 @@ class CounterReadout(Readout):
             count = Signal(self.params.count_bits, name=f"count_{subtile}_{lane}")
             negative = Signal(name=f"negative_{subtile}_{lane}")
             with m.If(self.clear):
-                m.d.sync += count.eq(0)
+                m.d.sync += [count.eq(0), negative.eq(sign)]
             with m.Elif(self.enable & pulse):
-                m.d.sync += [count.eq(count + 1), negative.eq(sign)]
+                m.d.sync += count.eq(count + 1)
             results.append(Mux(negative, -count, count))
         return _popcount(results)
 
 
 class PopulationReadout(Readout):
-    """The signed number of pulses that are high is added to one accumulator per lane, each clock.
+    """The number of pulses that are high is added to one accumulator per lane, each clock.
 
-    The sum over sub-tiles of pulse lengths is the sum over clocks of pulses that are high.
+    The sum over sub-tiles of pulse lengths is the sum over clocks of pulses that are high. To
+    count a negative pulse down without a second population count, its input is inverted: over
+    the N clocks of the phase it then adds N - length instead of -length. The excess is N for each
+    negative sign, known before the phase begins, when the inverted inputs are the signs
+    themselves: the accumulator starts at -N times their number, N = 2**count_bits - 1.
     """
 
     def _lane_sum(self, m: Module, lane: int, pulses: list, signs: list) -> object:
-        up = _popcount([pulse & ~sign for pulse, sign in zip(pulses, signs, strict=True)])
-        down = _popcount([pulse & sign for pulse, sign in zip(pulses, signs, strict=True)])
+        up = _popcount([pulse ^ sign for pulse, sign in zip(pulses, signs, strict=True)])
         total = Signal(signed(self.params.sum_bits), name=f"accumulator_{lane}")
         with m.If(self.clear):
-            m.d.sync += total.eq(0)
-        with m.Elif(self.enable):
-            m.d.sync += total.eq(total + (up - down))
+            m.d.sync += total.eq(up - (up << self.params.count_bits))
+        with m.Else():
+            m.d.sync += total.eq(total + Mux(self.enable, up, 0))
         return total
 
 
