@@ -16,7 +16,9 @@ from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, Event, FallingEdge, with_timeout
 from cocotbext.axi import AxiStreamBus, AxiStreamFrame, AxiStreamSink, AxiStreamSource
 
-from analog_models.head import FunctionalHead, SteppedHead
+from analog_models.functional import FunctionalHead
+from analog_models.head import SteppedHead
+from analog_models.params import AnalogParams
 from cocotb_tests.bridge import ArrayBridge
 from hw.packet import Answer, Command, PacketError, answer_beats, token_beats
 from hw.params import HeadParams
@@ -104,19 +106,10 @@ class HeadBench:
     def __init__(self, dut: Any, params: HeadParams, *, decay_per_token: float = 0.0) -> None:
         logging.getLogger("cocotb").setLevel(logging.WARNING)
         self.dut, self.params = dut, params
-        shape = {
-            "subtiles": params.subtiles,
-            "columns": params.columns,
-            "rows": params.rows,
-            "lanes": params.lanes,
-            "q_bits": params.q_bits,
-            "kv_bits": params.kv_bits,
-            "count_bits": params.count_bits,
-            "decay_per_token": decay_per_token,
-        }
-        self.array = SteppedHead(**shape, write_clk=params.write_clk)
+        analog = AnalogParams.matching(params, decay_per_token=decay_per_token)
+        self.array = SteppedHead(analog)
         self.bridge = ArrayBridge(dut, params, self.array)
-        self.oracle = Oracle(params, FunctionalHead(**shape))
+        self.oracle = Oracle(params, FunctionalHead(analog))
         self.source = AxiStreamSource(
             AxiStreamBus.from_prefix(dut, "s_axis"), dut.clk, dut.rst, byte_size=8
         )

@@ -9,16 +9,10 @@ import numpy as np
 from cocotb.triggers import FallingEdge
 from numpy.typing import NDArray
 
-from analog_models.head import SteppedHead
+from analog_models.head import SteppedHead, pack_bits, unpack_bits
 from hw.params import HeadParams
 
-__all__ = ["ArrayBridge", "unpack_bits", "unpack_codes"]
-
-
-def unpack_bits(packed: int, count: int) -> NDArray[np.bool_]:
-    """Bits of a packed vector, least significant first; shape (count,)."""
-    raw = np.frombuffer(packed.to_bytes((count + 7) // 8, "little"), np.uint8)
-    return np.unpackbits(raw, count=count, bitorder="little").view(np.bool_)
+__all__ = ["ArrayBridge", "unpack_codes"]
 
 
 def unpack_codes(packed: int, count: int, bits: int) -> NDArray[np.uint8]:
@@ -55,6 +49,7 @@ class ArrayBridge:
         self._readout = dut.ana_readout
         self._pulse, self._sign = dut.ana_out_pulse, dut.ana_out_sign
         self._writing: dict[str, tuple[int, int, int, NDArray[np.uint8]] | None] = {}
+        self._converting = self._reading = False
         self.model_s = 0.0  #: seconds spent in the model
         self.bridge_s = 0.0  #: seconds spent in the bridge, the model's not included
         self.clocks = 0  #: clocks seen
@@ -65,7 +60,7 @@ class ArrayBridge:
         self.model_s += time.perf_counter() - start
         return result
 
-    def _write(self, name: str, strobe: Any, code: Any, count: int, write: Any, end: Any) -> None:
+    def _write(self, name: str, strobe: Any, code: Any, count: int, write: Any) -> None:
         """Hold or end a write of one array; decode its address and codes when they change."""
         held = self._writing.get(name)
         if int(strobe.value):
@@ -80,7 +75,7 @@ class ArrayBridge:
             self._call(write, *address, held[3])
         elif held is not None:
             self._writing[name] = None
-            self._call(end)
+            self._call(self._array.end_write, name)
 
     def step(self) -> None:
         """Pass one clock's control lines to the model and its pulses back."""
@@ -88,14 +83,10 @@ class ArrayBridge:
         if int(self._rst.value):
             # A write cut off by reset leaves a column that the empty window masks.
             self._writing.clear()
-            self._call(array.abort_writes)
+            self._call(array.reset)
         else:
-            self._write(
-                "K", self._k_write, self._k_code, p.rows, array.write_key, array.end_write_key
-            )
-            self._write(
-                "V", self._v_write, self._v_code, p.lanes, array.write_value, array.end_write_value
-            )
+            self._write("key", self._k_write, self._k_code, p.rows, array.write_key)
+            self._write("value", self._v_write, self._v_code, p.lanes, array.write_value)
         if int(self._scores_reset.value):
             self._call(array.reset_scores)
         if int(self._integrate.value):
@@ -104,8 +95,17 @@ class ArrayBridge:
             self._call(array.reset_outputs)
         if int(self._convert.value):
             self._call(array.convert_scores, unpack_bits(int(self._mask.value), p.window))
+            self._converting = True
+        elif self._converting:
+            # The converters decide their signs as soon as the charge is complete.
+            self._converting = False
+            self._sign.value = self._call(lambda: pack_bits(array.bank.values.charge < 0))
         if int(self._readout.value):
             self._pulse.value, self._sign.value = self._call(array.read_outputs_packed)
+            self._reading = True
+        elif self._reading:
+            self._reading = False
+            self._pulse.value = 0
 
     async def run(self) -> None:
         """Step at every falling edge, for ever."""
