@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import random
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -58,6 +59,7 @@ class Oracle:
         Head parameters.
     model
         The functional model of the same head.
+
     """
 
     def __init__(self, params: HeadParams, model: FunctionalHead) -> None:
@@ -101,6 +103,7 @@ class HeadBench:
         The simulated head.
     params
         Its parameters.
+
     """
 
     def __init__(self, dut: Any, params: HeadParams, *, decay_per_token: float = 0.0) -> None:
@@ -122,6 +125,7 @@ class HeadBench:
         self.lanes_compared = 0
         self.answers = 0
         self.mismatches: list[str] = []
+        self.oracle_s = 0.0  #: seconds spent in the functional model
         self._answered = Event()
 
     async def start(self) -> None:
@@ -177,7 +181,10 @@ class HeadBench:
     ) -> None:
         """Queue a well-formed packet."""
         beats = token_beats(self.params, command, tag, k=k, v=v, q=q)
-        self.send_beats(beats, self.oracle.packet(command, tag, k, v, q))
+        start = time.perf_counter()
+        answer = self.oracle.packet(command, tag, k, v, q)
+        self.oracle_s += time.perf_counter() - start
+        self.send_beats(beats, answer)
 
     def send_refused(self, beats: Sequence[int], error: PacketError) -> None:
         """Queue a packet that the head must refuse."""
@@ -207,14 +214,18 @@ class HeadBench:
         if beats != expected.beats:
             self.mismatches.append(f"answer {beats}, expected {expected.answer}")
 
+    async def answered(self) -> None:
+        """Wait for the next answer."""
+        self._answered.clear()
+        await self._answered.wait()
+
     async def drain(self, most_us: int = 1000) -> None:
         """Wait until everything owed has come and the head is idle."""
         await with_timeout(self._drained(), most_us, "us")
 
     async def _drained(self) -> None:
         while self.owed:
-            self._answered.clear()
-            await self._answered.wait()
+            await self.answered()
         await self.source.wait()
         await ClockCycles(self.dut.clk, 4)
         while not int(self.dut.status_idle.value):
@@ -224,7 +235,9 @@ class HeadBench:
     # --- checks -----------------------------------------------------------------------------
     def check(self) -> None:
         """Fail if any answer was wrong, missing or superfluous, or a status differs."""
-        assert not self.mismatches, f"{len(self.mismatches)} mismatches, first: {self.mismatches[0]}"
+        assert not self.mismatches, (
+            f"{len(self.mismatches)} mismatches, first: {self.mismatches[0]}"
+        )
         assert not self.owed, f"{len(self.owed)} answers are missing"
         limit = 2**self.params.event_bits - 1
         oracle = self.oracle

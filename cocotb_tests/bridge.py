@@ -35,6 +35,7 @@ class ArrayBridge:
         Its parameters.
     array
         The model behind its analog boundary.
+
     """
 
     def __init__(self, dut: Any, params: HeadParams, array: SteppedHead) -> None:

@@ -72,6 +72,7 @@ def build_simulation(verilog: Path, simulator: str, build_root: Path | None = No
         Unknown simulator.
     SimulationError
         The build failed.
+
     """
     if simulator not in SIMULATORS:
         raise ValueError(f"simulator must be one of {SIMULATORS}, not {simulator!r}")
@@ -131,6 +132,7 @@ def run_simulation(
     ------
     SimulationError
         A test failed, or none ran.
+
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     job_file = run_dir / "job.json"

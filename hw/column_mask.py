@@ -32,6 +32,7 @@ class ColumnMask(Component):
     Timing
     ------
     Combinational (`latency_clk` is 0).
+
     """
 
     latency_clk = 0

@@ -33,6 +33,7 @@ class FullScale(Component):
     Timing
     ------
     The flags are complete `latency_clk` clocks after the last ``enable``.
+
     """
 
     latency_clk = 1

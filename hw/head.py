@@ -97,6 +97,7 @@ class AttentionHead(Component):
     that writes and queries was taken (`query_latency_clk` if it only queries), the result stream
     being free. Such packets, always waiting, are answered every `interval_clk` clocks, or as fast
     as the streams carry them (`result_beats` and the packet's beats), whichever takes longer.
+
     """
 
     def __init__(self, params: HeadParams) -> None:

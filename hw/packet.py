@@ -134,6 +134,7 @@ def token_beats(
     ------
     ValueError
         A tag or code is out of range, or sections do not fit the command.
+
     """
     if not 0 <= tag < 2**params.tag_bits:
         raise ValueError(f"tag must be in 0..{2**params.tag_bits - 1}, not {tag!r}")
@@ -170,6 +171,7 @@ def parse_answer(params: HeadParams, beats: Sequence[int]) -> Answer:
     ------
     ValueError
         The packet has the wrong length or an unknown error kind.
+
     """
     header = beats[0]
     error = PacketError(header >> ERROR_LSB & 0xFF)

@@ -36,6 +36,7 @@ class HeadParams:
         A field is not of its kind.
     ValueError
         A field is out of its range, or two fields contradict each other.
+
     """
 
     subtiles: int = 16  #: sub-tiles of the window, each with converters of its own

@@ -45,6 +45,7 @@ def preset(name: str) -> HeadParams:
     ------
     ValueError
         No such preset; the message lists them.
+
     """
     try:
         return PRESETS[name]

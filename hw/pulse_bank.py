@@ -35,6 +35,7 @@ class PulseBank(Component):
     Timing
     ------
     The word lines rise `latency_clk` clocks after ``arm``, that is, with ``integrate``.
+
     """
 
     latency_clk = 1

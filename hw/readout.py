@@ -48,6 +48,7 @@ class Readout(Component):
     Timing
     ------
     ``sums`` is complete `latency_clk` clocks after the last ``enable`` and stays until ``clear``.
+
     """
 
     latency_clk = 1

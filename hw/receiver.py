@@ -43,6 +43,7 @@ class Receiver(Component):
     Timing
     ------
     A packet is offered `latency_clk` clocks after its last beat was taken.
+
     """
 
     latency_clk = 1

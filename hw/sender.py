@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out
 
@@ -37,6 +37,7 @@ class Sender(Component):
     Timing
     ------
     The header is offered `latency_clk` clocks after the answer was taken, then a beat per clock.
+
     """
 
     latency_clk = 1
@@ -84,23 +85,28 @@ class Sender(Component):
             with m.If(self.m_axis_tlast):
                 m.d.sync += self.m_axis_tvalid.eq(0)
 
+        header = Signal(p.bus_bits)
+        m.d.comb += [
+            header[0].eq(invalid),
+            header[1].eq(full_scale.any() & ~invalid),
+            header[TAG_LSB:ERROR_LSB].eq(answer.tag),
+            header[ERROR_LSB : ERROR_LSB + 8].eq(answer.error),
+        ]
+        # Each beat is assigned whole: a bit that no case assigns would become a process without
+        # inputs, which some simulators never run.
         with m.Switch(index):
             with m.Case(0):
-                m.d.comb += [
-                    self.m_axis_tdata[0].eq(invalid),
-                    self.m_axis_tdata[1].eq(full_scale.any() & ~invalid),
-                    self.m_axis_tdata[TAG_LSB:ERROR_LSB].eq(answer.tag),
-                    self.m_axis_tdata[ERROR_LSB : ERROR_LSB + 8].eq(answer.error),
-                ]
+                m.d.comb += self.m_axis_tdata.eq(header)
             for beat in range(1, p.result_beats):
                 first = (beat - 1) * p.lanes_per_beat
                 lanes = range(first, min(first + p.lanes_per_beat, p.lanes))
+                values = [sums.word_select(lane, p.sum_bits).as_signed() for lane in lanes]
+                slots = [
+                    Cat(value, value[-1].replicate(p.result_slot_bits))[: p.result_slot_bits]
+                    for value in values
+                ]
                 with m.Case(beat):
-                    for slot, lane in enumerate(lanes):
-                        value = sums.word_select(lane, p.sum_bits).as_signed()
-                        m.d.comb += self.m_axis_tdata.word_select(slot, p.result_slot_bits).eq(
-                            value
-                        )
+                    m.d.comb += self.m_axis_tdata.eq(Cat(*slots))
                     with m.If(leaves):
                         m.d.comb += self.full_scale_lanes.eq(
                             sum(full_scale[lane] for lane in lanes)

@@ -72,6 +72,7 @@ class Sequencer(Component):
     The answer is offered `latency_clk` clocks after a packet that writes and queries, and
     `query_latency_clk` after one that only queries. Such packets follow each other every
     `interval_clk` clocks at best.
+
     """
 
     def __init__(self, params: HeadParams) -> None:
@@ -153,7 +154,10 @@ class Sequencer(Component):
         ]
 
         with m.If(self.idle & self.packet.valid):
-            m.d.sync += [self.answer.payload.tag.eq(packet.tag), self.answer.payload.error.eq(error)]
+            m.d.sync += [
+                self.answer.payload.tag.eq(packet.tag),
+                self.answer.payload.error.eq(error),
+            ]
             with m.If(error != PacketError.NONE):
                 m.d.comb += [self.failed.eq(error), self.packet.ready.eq(1)]
                 with m.If(packet.queries):
@@ -171,7 +175,10 @@ class Sequencer(Component):
         with m.If(guard_scores & last):
             m.d.sync += guard_scores.eq(0)
             with m.If(packet.queries):
-                m.d.sync += [*enter(self.integrate, p.integrate_clk), self.v_write.eq(packet.writes)]
+                m.d.sync += [
+                    *enter(self.integrate, p.integrate_clk),
+                    self.v_write.eq(packet.writes),
+                ]
             with m.Else():
                 m.d.sync += [*enter(write_v, p.write_clk), self.v_write.eq(1)]
 

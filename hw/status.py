@@ -40,6 +40,7 @@ class Status(Component):
     Timing
     ------
     Counters and bits follow an event after `latency_clk` clocks.
+
     """
 
     latency_clk = 1

@@ -37,6 +37,7 @@ class Window(Component):
     Timing
     ------
     Outputs follow ``advance`` and ``flush`` after `latency_clk` clocks.
+
     """
 
     latency_clk = 1

@@ -34,6 +34,7 @@ class Writer(Component):
     Timing
     ------
     Combinational (`latency_clk` is 0): the lines are high exactly while a strobe is.
+
     """
 
     latency_clk = 0

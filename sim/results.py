@@ -61,6 +61,7 @@ def write_result(
         Distributions whose versions are recorded.
     report_dir
         Folder to write to; ``build/report`` of this checkout by default.
+
     """
     content: dict[str, Any] = dict(figures) if isinstance(figures, Mapping) else {"rows": figures}
     content |= {
@@ -80,6 +81,7 @@ def read_result(name: str, report_dir: Path | None = None) -> dict[str, Any]:
     ------
     FileNotFoundError
         The job has not run; the message names the command that does.
+
     """
     path = (report_dir or ROOT / "build" / "report") / f"{name}.json"
     if not path.exists():

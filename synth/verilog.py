@@ -56,6 +56,7 @@ def write_head_verilog(params: HeadParams, path: Path) -> Path:
     -------
     Path
         The Verilog file.
+
     """
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "head.il", Path(folder) / "head.v"

@@ -40,6 +40,7 @@ def run_yosys(
     ------
     YosysError
         A command failed; the message holds the end of the log.
+
     """
     process = subprocess.Popen(
         [sys.executable, "-m", "synth.yosys"],

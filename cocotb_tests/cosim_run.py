@@ -1,0 +1,132 @@
+"""Real tokens through one head and its array model; the simulated side of `gaincell cosim`."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import cocotb
+import numpy as np
+from cocotb.triggers import FallingEdge, RisingEdge
+from cocotb.utils import get_sim_time
+
+from cocotb_tests.bench import CLOCK_NS, HeadBench, load_job
+from hw.packet import Command
+from hw.params import HeadParams
+from sim.results import write_text_whole
+
+#: Signals of the waveform picture, in its order.
+WAVE_SIGNALS = (
+    "s_axis_tvalid",
+    "s_axis_tlast",
+    "ana_k_write",
+    "ana_v_write",
+    "ana_scores_reset",
+    "ana_integrate",
+    "ana_q_pulse",
+    "ana_outputs_reset",
+    "ana_convert",
+    "ana_readout",
+    "ana_out_pulse",
+    "m_axis_tvalid",
+    "m_axis_tlast",
+)
+#: Packets queued ahead, so that the source never starves and memory stays small.
+AHEAD = 8
+
+
+async def record_wave(dut: Any, path: Path, clocks: int) -> None:
+    """Sample the control lines of the packet that comes next, one value per clock."""
+    await RisingEdge(dut.s_axis_tvalid)
+    values: dict[str, list[int]] = {name: [] for name in WAVE_SIGNALS}
+    start = int(get_sim_time("ns")) // CLOCK_NS
+    for _ in range(clocks):
+        await FallingEdge(dut.clk)
+        for name in WAVE_SIGNALS:
+            values[name].append(int(getattr(dut, name).value))
+    wave = {
+        "clock_ns": CLOCK_NS,
+        "start": start,
+        "signals": [
+            {"name": name, "width": len(getattr(dut, name)), "values": values[name]}
+            for name in WAVE_SIGNALS
+        ],
+    }
+    write_text_whole(path, json.dumps(wave) + "\n")
+
+
+async def measure_latency(dut: Any, packets: int) -> list[int]:
+    """Clocks from the last beat taken to the first result beat offered, packet by packet."""
+    latencies = []
+    while len(latencies) < packets:
+        # The receiver holds one packet: it stops being ready in the clock after the last beat.
+        await FallingEdge(dut.s_axis_tready)
+        taken = round(get_sim_time("ps"))
+        await RisingEdge(dut.m_axis_tvalid)
+        offered = round(get_sim_time("ps"))
+        period = CLOCK_NS * 1000
+        latencies.append(int(offered - taken) // (1000 * CLOCK_NS) + 1)
+    return latencies
+
+
+@cocotb.test()
+async def real_tokens(dut: Any) -> None:
+    """Every token is written and queried; every integer of every lane is compared."""
+    job = load_job()
+    params = HeadParams(**job["params"])
+    trace = np.load(job["codes"])
+    q, k, v = (trace[name].tolist() for name in ("q_codes", "k_codes", "v_codes"))
+    bench = HeadBench(dut, params, decay_per_token=job["decay_per_token"])
+    await bench.start()
+
+    # One token alone: its latency and its waveform.
+    alone = cocotb.start_soon(measure_latency(dut, 1))
+    wave = cocotb.start_soon(record_wave(dut, Path(job["wave"]), job["wave_clocks"]))
+    tag_limit = 2**params.tag_bits
+    bench.send(Command.WRITE_QUERY, 0, k=k[0], v=v[0], q=q[0])
+    latency = (await alone)[0]
+    await wave
+    await bench.drain()
+
+    if job["stall_probability"]:
+        bench.stall(job["seed"], job["stall_probability"])
+    progress = Path(job["progress"])
+    clocks, start = bench.bridge.clocks, time.perf_counter()
+    bench.bridge.model_s = bench.bridge.bridge_s = bench.oracle_s = 0.0
+    reported = start
+    for token in range(1, len(q)):
+        while len(bench.owed) > AHEAD:
+            await bench.answered()
+        bench.send(Command.WRITE_QUERY, token % tag_limit, k=k[token], v=v[token], q=q[token])
+        if time.perf_counter() - reported > 0.5:
+            reported = time.perf_counter()
+            progress.write_text(str(bench.answers), encoding="utf-8")
+    await bench.drain()
+    seconds = time.perf_counter() - start
+    clocks = bench.bridge.clocks - clocks
+    progress.write_text(str(bench.answers), encoding="utf-8")
+
+    shares = {
+        "array_model": bench.bridge.model_s / seconds,
+        "bridge": bench.bridge.bridge_s / seconds,
+        "functional_model": bench.oracle_s / seconds,
+    }
+    shares["simulator_and_streams"] = 1.0 - sum(shares.values())
+    figures = {
+        "tokens": bench.answers,
+        "lanes_compared": bench.lanes_compared,
+        "mismatches": len(bench.mismatches),
+        "first_mismatch": bench.mismatches[0] if bench.mismatches else None,
+        "latency_clk": latency,
+        "clocks": clocks,
+        "seconds": seconds,
+        "clocks_per_second": clocks / seconds,
+        "tokens_per_second": (len(q) - 1) / seconds,
+        "full_scale_lanes": bench.oracle.full_scale_lanes,
+        "time_share": shares,
+    }
+    write_text_whole(Path(job["figures"]), json.dumps(figures, indent=2) + "\n")
+    bench.check()
+    assert bench.answers == len(q), f"{bench.answers} answers to {len(q)} tokens"
