@@ -1,0 +1,68 @@
+# Every job a person runs. Each is a subcommand of `gaincell`; this file sets the environment up
+# and passes variables on:
+#
+#   make [demo]                     the main job: real tokens, Verilog, co-simulation, area, report
+#   make test                       all tests
+#   make verilog [PRESET=default]   build/verilog/attention_head.v and .json
+#   make cosim TOKENS=1200 SEED=0   real tokens through Verilog and array model
+#   make area [LIBERTY=file]        cells, area and gate equivalents by block
+#   make bench                      speed ratios against named limits
+#   make formal                     proofs
+#   make mutants                    mutation campaign
+#   make report                     build/report/index.html from what has been run
+#   make docs / docs-check          write, or check, the generated figures in the documents
+#   make lint                       ruff, mypy, Verilator
+#   make clean / distclean          remove build/, and also the environment
+
+GAINCELL := .venv/bin/gaincell
+PYTHON := .venv/bin/python
+
+PRESET ?= default
+READOUT ?=
+TOKENS ?= 1200
+SEED ?= 0
+LAYER ?=
+HEAD ?=
+SIMULATOR ?= verilator
+LIBERTY ?=
+MUTANTS ?= 200
+
+.PHONY: demo setup test verilog cosim area bench formal mutants report docs docs-check lint clean distclean
+
+demo: .venv/.ready
+	$(GAINCELL) demo --tokens $(TOKENS) --seed $(SEED)
+
+setup: .venv/.ready
+.venv/.ready: pyproject.toml requirements/constraints.txt requirements/data.txt tools/setup.sh
+	tools/setup.sh
+
+test: .venv/.ready
+	$(PYTHON) -m pytest -n 2 --dist loadgroup
+
+verilog: .venv/.ready
+	$(GAINCELL) verilog --preset $(PRESET) $(if $(READOUT),--readout $(READOUT))
+
+cosim: .venv/.ready
+	$(GAINCELL) cosim --preset $(PRESET) --tokens $(TOKENS) --seed $(SEED) --simulator $(SIMULATOR) \
+	  $(if $(READOUT),--readout $(READOUT)) $(if $(LAYER),--layer $(LAYER)) $(if $(HEAD),--head $(HEAD))
+
+area: .venv/.ready
+	$(GAINCELL) area --preset $(PRESET) $(if $(LIBERTY),--liberty '$(LIBERTY)')
+
+bench formal report docs docs-check: .venv/.ready
+	$(GAINCELL) $@
+
+mutants: .venv/.ready
+	$(GAINCELL) mutants --count $(MUTANTS) --seed $(SEED)
+
+lint: .venv/.ready
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+	$(PYTHON) -m mypy
+	$(GAINCELL) lint
+
+clean:
+	rm -rf build
+
+distclean: clean
+	rm -rf .venv *.egg-info
