@@ -138,7 +138,7 @@ class HeadBench:
         cocotb.start_soon(self._score())
 
     async def reset(self) -> None:
-        """Reset the head; nothing that was sent before is owed any more, and the window is empty."""
+        """Reset the head; what was sent before is owed no more, the window is empty."""
         self.dut.rst.value = 1
         await ClockCycles(self.dut.clk, 3)
         self.source.clear()

@@ -66,7 +66,6 @@ async def measure_latency(dut: Any, packets: int) -> list[int]:
         taken = round(get_sim_time("ps"))
         await RisingEdge(dut.m_axis_tvalid)
         offered = round(get_sim_time("ps"))
-        period = CLOCK_NS * 1000
         latencies.append(int(offered - taken) // (1000 * CLOCK_NS) + 1)
     return latencies
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from typing import Any
 
@@ -132,7 +133,7 @@ async def latency_and_interval(dut: Any) -> None:
         if now and not before:
             offered.append(clock)
         before = now
-    intervals = {b - a for a, b in zip(offered, offered[1:], strict=False)}
+    intervals = {b - a for a, b in itertools.pairwise(offered)}
     assert intervals == {job["expected_interval_clk"]}, intervals
     await bench.drain()
     bench.check()

@@ -118,12 +118,12 @@ class AttentionHead(Component):
 
     @property
     def latency_clk(self) -> int:
-        """Clocks from the last beat of a packet that writes and queries to its first result beat."""
+        """Clocks from a write-and-query packet's last beat to its first result beat."""
         return self.receiver.latency_clk + self.sequencer.latency_clk + self.sender.latency_clk
 
     @property
     def query_latency_clk(self) -> int:
-        """Clocks from the last beat of a packet that only queries to its first result beat."""
+        """Clocks from a query-only packet's last beat to its first result beat."""
         blocks = self.receiver.latency_clk + self.sender.latency_clk
         return blocks + self.sequencer.query_latency_clk
 

@@ -1,4 +1,4 @@
-"""Receiver: takes token packets from an AXI4-Stream, checks them and holds one for the sequencer."""
+"""Receiver: takes token packets from an AXI4-Stream, checks them and holds one at a time."""
 
 from __future__ import annotations
 
