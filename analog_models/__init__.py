@@ -1,0 +1,34 @@
+"""Physics of gain-cell attention in NumPy: cells, arrays, converters, heads."""
+
+from analog_models.cell import Cell, PolynomialCell, TabulatedCell
+from analog_models.converter import ChargeToPulse, SignedChargeToPulse
+from analog_models.dac import Dac, LevelCurrents, level_currents
+from analog_models.functional import Attention, FunctionalHead, Result, attend
+from analog_models.head import AnalogProtocolError, SteppedHead, pack_bits, unpack_bits
+from analog_models.params import AnalogParams
+from analog_models.presets import CELLS, LEVEL_CURRENTS_UA, resolve_cell
+from analog_models.subtile import SubTiles
+
+__all__ = [
+    "CELLS",
+    "LEVEL_CURRENTS_UA",
+    "AnalogParams",
+    "AnalogProtocolError",
+    "Attention",
+    "Cell",
+    "ChargeToPulse",
+    "Dac",
+    "FunctionalHead",
+    "LevelCurrents",
+    "PolynomialCell",
+    "Result",
+    "SignedChargeToPulse",
+    "SteppedHead",
+    "SubTiles",
+    "TabulatedCell",
+    "attend",
+    "level_currents",
+    "pack_bits",
+    "resolve_cell",
+    "unpack_bits",
+]

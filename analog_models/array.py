@@ -1,0 +1,148 @@
+"""Gain-cell arrays, a bank of them in lockstep: stored codes, pulses in, charge out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analog_models.dac import LevelCurrents
+
+__all__ = ["CellArray", "KeyArray", "ValueArray"]
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.intp]
+Bools = NDArray[np.bool_]
+
+
+class CellArray(ABC):
+    """A bank of identical arrays that stores one token per column.
+
+    Charge is linear in on-time while the stored state does not change. On-time is therefore only
+    added up clock by clock, and turned into charge when somebody looks or a cell changes; what a
+    write during an integration does to the charge comes out as it would on silicon, mixed.
+
+    Cells hold the highest code at power-up, so that an empty column that is not masked shows.
+
+    Parameters
+    ----------
+    subtiles
+        Arrays in the bank.
+    columns
+        Tokens per array.
+    lines
+        Cells per token.
+    currents
+        Cell currents by code and age.
+    """
+
+    def __init__(self, *, subtiles: int, columns: int, lines: int, currents: LevelCurrents) -> None:
+        self.subtiles = subtiles
+        self.columns = columns
+        self.lines = lines
+        self._levels = currents
+        tokens = subtiles * columns
+        self.codes: Codes = np.full((tokens, lines), currents.dac.levels - 1, dtype=np.intp)
+        self._born: Codes = np.zeros(tokens, dtype=np.intp)
+        self._writes = 0
+        self._currents: Floats = np.take(currents.fresh, self.codes)
+        self._stale = False
+        self._pending = False
+
+    @property
+    def ages(self) -> Codes:
+        """Writes completed since each column was written."""
+        return np.maximum(self._writes - 1 - self._born, 0)
+
+    @property
+    def currents_ua(self) -> Floats:
+        """Current of every cell, ``(subtiles * columns, lines)``."""
+        if self._stale:
+            self._currents = self._levels.at(self.ages, self.codes)
+            self._stale = False
+        return self._currents
+
+    def store(self, subtile: int, column: int, codes: Codes) -> None:
+        """Put codes into a column; every other column is one token older."""
+        self.settle()
+        token = subtile * self.columns + column
+        self.codes[token] = codes
+        self._born[token] = self._writes
+        self._writes += 1
+        if self._levels.decay_per_token:
+            self._stale = True
+        else:
+            self._currents[token] = self._levels.fresh[codes]
+
+    def settle(self) -> None:
+        """Turn the on-time added up so far into charge."""
+        if self._pending:
+            self._pending = False
+            self._collect()
+
+    @abstractmethod
+    def _collect(self) -> None:
+        """Add on-time times current to the charge and clear the on-time."""
+
+
+class KeyArray(CellArray):
+    """Array 1: word lines along the rows drive every column; columns collect."""
+
+    def __init__(self, *, subtiles: int, columns: int, rows: int, currents: LevelCurrents) -> None:
+        super().__init__(subtiles=subtiles, columns=columns, lines=rows, currents=currents)
+        self._on_clk = np.zeros(rows)
+        self._charge = np.zeros(subtiles * columns)
+
+    def drive(self, word_lines: Bools) -> None:
+        """One clock with the word lines given on."""
+        self._on_clk += word_lines
+        self._pending = True
+
+    def _collect(self) -> None:
+        self._charge += self.currents_ua @ self._on_clk
+        self._on_clk[:] = 0.0
+
+    @property
+    def charge(self) -> Floats:
+        """Charge of every column in µA·clk, ``(subtiles * columns,)``."""
+        self.settle()
+        return self._charge
+
+    def reset(self) -> None:
+        """Discharge the integrators."""
+        self._pending = False
+        self._on_clk[:] = 0.0
+        self._charge[:] = 0.0
+
+
+class ValueArray(CellArray):
+    """Array 2: every column is driven by its phi pulse; lanes collect, in each array apart."""
+
+    def __init__(self, *, subtiles: int, columns: int, lanes: int, currents: LevelCurrents) -> None:
+        super().__init__(subtiles=subtiles, columns=columns, lines=lanes, currents=currents)
+        self._on_clk = np.zeros(subtiles * columns)
+        self._charge = np.zeros((subtiles, lanes))
+
+    def drive(self, on_clk: Floats) -> None:
+        """One clock, of which each column is on for the share given."""
+        self._on_clk += on_clk
+        self._pending = True
+
+    def _collect(self) -> None:
+        on_clk = self._on_clk.reshape(self.subtiles, 1, self.columns)
+        currents = self.currents_ua.reshape(self.subtiles, self.columns, self.lines)
+        self._charge += np.matmul(on_clk, currents)[:, 0]
+        self._on_clk[:] = 0.0
+
+    @property
+    def charge(self) -> Floats:
+        """Charge of every lane in µA·clk, ``(subtiles, lanes)``."""
+        self.settle()
+        return self._charge
+
+    def reset(self) -> None:
+        """Discharge the integrators."""
+        self._pending = False
+        self._on_clk[:] = 0.0
+        self._charge[:] = 0.0

@@ -1,0 +1,168 @@
+"""Charge-to-pulse converters: the only place where the elementwise formulas are written.
+
+Every speed of the model calls these functions on the same exact charges, which makes the speeds
+agree bit for bit. Divisors are not replaced by reciprocals: a correctly rounded quotient keeps
+exact ties where they are.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analog_models.dac import CURRENT_GRID
+
+__all__ = ["PHI_GRID", "ChargeToPulse", "SignedChargeToPulse", "check_exact"]
+
+PHI_GRID = 2**18  #: grid points per clock of a phi pulse: about 4 fs at 1 GHz
+
+Floats = NDArray[np.float64]
+
+
+def _check_bits(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {value!r}")
+    if not 1 <= value <= 8:
+        raise ValueError(f"{name} must be in 1..8, not {value!r}")
+
+
+def _check_saturation(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.floating):
+        raise TypeError(f"{name} must be a float, not {value!r}")
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be positive and finite, not {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChargeToPulse:
+    """Turns a column's charge into a phi pulse: a HardSigmoid in the time domain.
+
+    Raises
+    ------
+    TypeError
+        A field is not of its kind.
+    ValueError
+        A field is out of its range.
+    """
+
+    q_bits: int = 4  #: query code width; the longest pulse lasts 2**q_bits - 1 clocks
+    s_sat_ua: float = 80.0  #: mean current over the longest query pulse that saturates
+
+    def __post_init__(self) -> None:
+        _check_bits("q_bits", self.q_bits)
+        _check_saturation("s_sat_ua", self.s_sat_ua)
+
+    @property
+    def q_max(self) -> int:
+        """Longest pulse in clocks, and the highest query code."""
+        return (1 << self.q_bits) - 1
+
+    def phi_ticks(self, charge: Floats, out: Floats | None = None) -> Floats:
+        """Pulse lengths in ticks of 2**-18 clock, from charges in µA·clk."""
+        out = np.divide(charge, self.s_sat_ua, out=out)
+        # maximum and minimum, not clip: one pass each, and without its Python wrapper.
+        np.maximum(out, 0.0, out=out)
+        np.minimum(out, float(self.q_max), out=out)
+        np.multiply(out, float(PHI_GRID), out=out)
+        return np.rint(out, out=out)
+
+    def phi_clk(self, charge: Floats) -> Floats:
+        """Pulse lengths in clocks, from charges in µA·clk."""
+        return self.phi_ticks(charge) / PHI_GRID
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignedChargeToPulse:
+    """Turns an output's charge into a sign and a pulse that a counter measures.
+
+    Half a clock is added to the pulse, so that counting clocks rounds to nearest, halves away
+    from zero.
+
+    Raises
+    ------
+    TypeError
+        A field is not of its kind.
+    ValueError
+        A field is out of its range.
+    """
+
+    q_bits: int = 4  #: query code width; the longest phi pulse lasts 2**q_bits - 1 clocks
+    count_bits: int = 4  #: magnitude bits of the count
+    a_sat_ua: float = 40.0  #: mean current over the longest phi pulse that saturates
+
+    def __post_init__(self) -> None:
+        _check_bits("q_bits", self.q_bits)
+        _check_bits("count_bits", self.count_bits)
+        _check_saturation("a_sat_ua", self.a_sat_ua)
+
+    @property
+    def count_max(self) -> int:
+        """Largest count."""
+        return (1 << self.count_bits) - 1
+
+    @property
+    def charge_per_count(self) -> float:
+        """Charge of one count in µA·clk."""
+        return ((1 << self.q_bits) - 1) * self.a_sat_ua / self.count_max
+
+    def length_clk(self, charge: Floats) -> Floats:
+        """Pulse lengths in clocks, the half clock included, from charges in µA·clk."""
+        return np.asarray(np.abs(charge / self.charge_per_count) + 0.5)
+
+    def high(self, length_clk: Floats, clock: int) -> NDArray[np.bool_]:
+        """Which pulses are high at the clock edge given; edges are numbered from 1."""
+        return np.asarray(length_clk >= clock)
+
+    def counts(self, charge: Floats) -> NDArray[np.int64]:
+        """Signed counts of the clock edges 1..count_max, from charges in µA·clk."""
+        return self.round_charge(charge, 1.0).astype(np.int64)
+
+    def round_charge(
+        self,
+        charge: Floats,
+        ticks_per_clk: float = float(PHI_GRID),
+        out: Floats | None = None,
+        half: Floats | None = None,
+    ) -> Floats:
+        """Signed counts as floats, from charges in µA·clk / ticks_per_clk (a power of two).
+
+        The pulse is counted at edge t when ``|x| + 0.5 >= t``: floor(|x| + 0.5) edges, which is
+        trunc(x ± 0.5) with the sign of x. ``half`` is scratch space.
+        """
+        out = np.divide(charge, self.charge_per_count * ticks_per_clk, out=out)
+        limit = float(self.count_max)
+        np.maximum(out, -limit, out=out)
+        np.minimum(out, limit, out=out)
+        out += np.copysign(0.5, out, out=half)
+        return np.trunc(out, out=out)
+
+
+def check_exact(*, rows: int, columns: int, q_bits: int, i_max_ua: float) -> None:
+    """Refuse an array whose charges might not be exact in float64.
+
+    Query codes are integers, currents multiples of 2**-16 µA and pulses multiples of 2**-18
+    clock; while the largest charge, in units of that grid, fits the 53 bits of a float64, every
+    partial sum is exact and no order of summation can change it.
+
+    Raises
+    ------
+    ValueError
+        It does not fit; the message names the field.
+    """
+    limit = 2.0**53
+    q_max = (1 << q_bits) - 1
+    if rows * q_max * i_max_ua * CURRENT_GRID > limit:
+        most = int(limit / (q_max * i_max_ua * CURRENT_GRID))
+        raise ValueError(
+            f"rows must be in 1..{most} for exact charges with q_bits = {q_bits} and cell "
+            f"currents up to {i_max_ua:.4g} µA, not {rows!r}"
+        )
+    if columns * q_max * i_max_ua * CURRENT_GRID * PHI_GRID > limit:
+        most = int(limit / (q_max * i_max_ua * CURRENT_GRID * PHI_GRID))
+        raise ValueError(
+            f"columns must be in 1..{most} for exact charges with q_bits = {q_bits} and cell "
+            f"currents up to {i_max_ua:.4g} µA, not {columns!r}"
+        )

@@ -1,0 +1,181 @@
+"""The writing DACs, and the cell currents of their levels on an exact grid."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from analog_models.cell import V_MID_V, Cell
+
+__all__ = ["CURRENT_GRID", "DECAY_LAWS", "Dac", "LevelCurrents", "level_currents", "snap_ua"]
+
+CURRENT_GRID = 2**16  #: grid points per µA: 15 pA, far below what a device repeats
+DECAY_LAWS = ("voltage", "current")
+
+Floats = NDArray[np.float64]
+
+
+def snap_ua(i_ua: ArrayLike) -> Floats:
+    """Round currents to the grid, on which sums of products are exact in float64."""
+    return np.asarray(np.rint(np.multiply(i_ua, CURRENT_GRID)) / CURRENT_GRID, dtype=np.float64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dac:
+    """A digital-to-analog converter with equal steps.
+
+    Raises
+    ------
+    TypeError
+        A field is not of its kind.
+    ValueError
+        A field is out of its range.
+    """
+
+    bits: int = 3  #: code width
+    v_min_v: float = 0.0  #: voltage of code 0
+    v_max_v: float = 0.9  #: voltage of the highest code
+
+    def __post_init__(self) -> None:
+        if isinstance(self.bits, bool) or not isinstance(self.bits, int):
+            raise TypeError(f"bits must be an int, not {self.bits!r}")
+        if not 1 <= self.bits <= 8:
+            raise ValueError(f"bits must be in 1..8, not {self.bits!r}")
+        if not -math.inf < self.v_min_v < self.v_max_v < math.inf:
+            raise ValueError(
+                f"v_max_v must be finite and above v_min_v = {self.v_min_v!r}, not {self.v_max_v!r}"
+            )
+
+    @property
+    def levels(self) -> int:
+        """Number of levels."""
+        return 1 << self.bits
+
+    @property
+    def levels_v(self) -> Floats:
+        """Voltage of every code."""
+        return np.linspace(self.v_min_v, self.v_max_v, self.levels)
+
+    def codes(self, v_store_v: ArrayLike) -> NDArray[np.intp]:
+        """Code of the level nearest to each voltage, clipped to the range."""
+        scaled = np.subtract(v_store_v, self.v_min_v) * (
+            (self.levels - 1) / (self.v_max_v - self.v_min_v)
+        )
+        return np.clip(np.rint(scaled), 0, self.levels - 1).astype(np.intp)
+
+
+def level_currents(
+    cell: Cell,
+    dac: Dac,
+    ages: ArrayLike,
+    *,
+    decay_per_token: float = 0.0,
+    decay_law: str = "voltage",
+) -> Floats:
+    """Currents of all levels at the ages given, snapped to the grid: ``(ages, levels)`` in µA.
+
+    With the law "voltage" the stored deviation from 0.45 V decays, as charge does; with "current"
+    the whole current does, its constant term included.
+    """
+    fade = np.exp(np.asarray(ages, dtype=np.float64) * -decay_per_token)[:, np.newaxis]
+    if decay_law == "current":
+        return snap_ua(fade * cell.current_ua(dac.levels_v))
+    v_store_v = V_MID_V + fade * (dac.levels_v - V_MID_V)
+    # Rounding may carry a fresh level a hair out of the cell's range.
+    return snap_ua(cell.current_ua(np.clip(v_store_v, dac.v_min_v, dac.v_max_v)))
+
+
+class LevelCurrents:
+    """Level currents by age, from a table that grows as tokens get older.
+
+    The table grows in whole blocks, so a current never depends on who asked for it first.
+
+    Parameters
+    ----------
+    cell
+        The cell.
+    dac
+        The DAC that writes it.
+    decay_per_token
+        Fraction of the deviation (or current) lost per token, small against 1; 0 is ideal.
+    decay_law
+        "voltage" or "current".
+
+    Raises
+    ------
+    ValueError
+        A parameter is out of its range, or the cell's current is not finite.
+    """
+
+    _BLOCK = 1024
+
+    def __init__(
+        self, cell: Cell, dac: Dac, *, decay_per_token: float = 0.0, decay_law: str = "voltage"
+    ) -> None:
+        check_decay(decay_per_token, decay_law)
+        self.cell = cell
+        self.dac = dac
+        self.decay_per_token = float(decay_per_token)
+        self.decay_law = decay_law
+        between = cell.current_ua(np.linspace(dac.v_min_v, dac.v_max_v, 1025))
+        if not np.isfinite(between).all():
+            raise ValueError(
+                f"cell must give finite currents over {dac.v_min_v:g}..{dac.v_max_v:g} V, "
+                f"not {cell!r}"
+            )
+        self.fresh: Floats = self._block(0, 1)[0]  #: currents of newly written levels
+        #: Largest current of any level at any age, with a margin for what lies between samples.
+        self.i_max_ua = 1.01 * max(float(np.abs(between).max()), float(np.abs(self.fresh).max()))
+        self._table: Floats = self.fresh[np.newaxis]
+        # Past this age nothing but the end state is left, to the last bit.
+        self._oldest = math.ceil(50.0 / decay_per_token) if decay_per_token else 0
+
+    def _block(self, start: int, stop: int) -> Floats:
+        return level_currents(
+            self.cell,
+            self.dac,
+            np.arange(start, stop),
+            decay_per_token=self.decay_per_token,
+            decay_law=self.decay_law,
+        )
+
+    def table(self, ages: int) -> Floats:
+        """Currents of at least the ages 0..ages-1, one row each (one row only without decay)."""
+        if not self.decay_per_token:
+            return self._table
+        while self._table.shape[0] < ages:
+            start = self._table.shape[0] // self._BLOCK * self._BLOCK
+            block = self._block(start, start + self._BLOCK)
+            self._table = np.concatenate([self._table[:start], block])
+        return self._table
+
+    def at(self, ages: NDArray[np.intp], codes: NDArray[np.intp]) -> Floats:
+        """Look up currents: row i of ``codes (n, m)`` is ``ages[i]`` tokens old."""
+        if not self.decay_per_token:
+            return np.take(self.fresh, codes)
+        ages = np.minimum(ages, self._oldest)
+        table = self.table(int(ages.max(initial=0)) + 1)
+        return np.take(table.ravel(), codes + (ages * self.dac.levels)[:, np.newaxis])
+
+
+def check_decay(decay_per_token: float, decay_law: str) -> None:
+    """Refuse a decay that is not physical.
+
+    Raises
+    ------
+    TypeError
+        ``decay_per_token`` is no number.
+    ValueError
+        A parameter is out of its range.
+    """
+    if isinstance(decay_per_token, bool) or not isinstance(
+        decay_per_token, int | float | np.floating
+    ):
+        raise TypeError(f"decay_per_token must be a float, not {decay_per_token!r}")
+    if not 0 <= decay_per_token <= 1:
+        raise ValueError(f"decay_per_token must be in 0..1, not {decay_per_token!r}")
+    if decay_law not in DECAY_LAWS:
+        raise ValueError(f"decay_law must be one of {DECAY_LAWS}, not {decay_law!r}")

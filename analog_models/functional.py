@@ -1,0 +1,559 @@
+"""Closed forms: one token at a time (`FunctionalHead`) and whole sequences (`attend`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from analog_models.cell import V_MID_V, Cell, PolynomialCell
+from analog_models.converter import PHI_GRID, ChargeToPulse, SignedChargeToPulse, check_exact
+from analog_models.dac import Dac, LevelCurrents, check_decay
+from analog_models.head import check_codes
+from analog_models.params import AnalogParams, check_int
+from analog_models.presets import resolve_cell
+
+__all__ = ["Attention", "FunctionalHead", "Result", "attend"]
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.intp]
+
+
+class Result(NamedTuple):
+    """What one query gives."""
+
+    sums: NDArray[np.int64]  #: signed counts summed over sub-tiles, ``(lanes,)``
+    full_scale: NDArray[np.bool_]  #: whether any sub-tile's count is at its limit, ``(lanes,)``
+
+
+class FunctionalHead:
+    """One head, token by token; integers equal those of the stepped head, exactly.
+
+    The write pointer runs over columns and wraps; ``flush`` forgets the window and puts the
+    pointer back to column 0.
+
+    Parameters
+    ----------
+    params
+        Shape, widths, cell and converters.
+    """
+
+    def __init__(self, params: AnalogParams) -> None:
+        if not isinstance(params, AnalogParams):
+            raise TypeError(f"params must be AnalogParams, not {params!r}")
+        self.params = params
+        self._levels = params.level_currents
+        self._k_codes: Codes = np.zeros((params.window, params.rows), dtype=np.intp)
+        self._v_codes: Codes = np.zeros((params.window, params.lanes), dtype=np.intp)
+        self._k_ua = np.zeros((params.window, params.rows))
+        self._v_ua = np.zeros((params.window, params.lanes))
+        self._written_at: Codes = np.zeros(params.window, dtype=np.intp)
+        self._stale = False
+        self._tokens = 0
+        self._pointer = 0
+        self._occupancy = 0
+
+    @property
+    def occupancy(self) -> int:
+        """Valid tokens in the window."""
+        return self._occupancy
+
+    @property
+    def pointer(self) -> int:
+        """Column of the window that the next token is written to."""
+        return self._pointer
+
+    def flush(self) -> None:
+        """Forget the window."""
+        self._occupancy = 0
+        self._pointer = 0
+
+    def write(self, k_codes: ArrayLike, v_codes: ArrayLike) -> None:
+        """Append a token, which replaces the oldest when the window is full.
+
+        Raises
+        ------
+        TypeError, ValueError
+            The codes are no integers, too few or too many, or out of range.
+        """
+        code_max = self.params.dac.levels - 1
+        keys = check_codes("k_codes", k_codes, self.params.rows, code_max)
+        values = check_codes("v_codes", v_codes, self.params.lanes, code_max)
+        column = self._pointer
+        self._written_at[column] = self._tokens
+        if self._levels.decay_per_token:
+            self._k_codes[column] = keys
+            self._v_codes[column] = values
+            self._stale = True
+        else:
+            self._k_ua[column] = self._levels.fresh[keys]
+            self._v_ua[column] = self._levels.fresh[values]
+        self._tokens += 1
+        self._pointer = (column + 1) % self.params.window
+        self._occupancy = min(self._occupancy + 1, self.params.window)
+
+    def query(self, q_codes: ArrayLike) -> Result:
+        """Attend over the window.
+
+        Raises
+        ------
+        TypeError, ValueError
+            The codes are no integers, too few or too many, or out of range; or the window is
+            empty.
+        """
+        params = self.params
+        codes = check_codes("q_codes", q_codes, params.rows, params.q_max)
+        if not self._occupancy:
+            raise ValueError("occupancy must be at least 1 for a query, not 0")
+        if self._stale:
+            # Columns never written have no age; they hold no token either.
+            ages = np.clip(self._tokens - 1 - self._written_at, 0, None)
+            self._k_ua = self._levels.at(ages, self._k_codes)
+            self._v_ua = self._levels.at(ages, self._v_codes)
+            self._stale = False
+        phi_clk = params.score_converter.phi_clk(self._k_ua @ codes.astype(np.float64))
+        phi_clk[self._occupancy :] = 0.0  # valid columns are a prefix until the window is full
+        charge = np.matmul(
+            phi_clk.reshape(params.subtiles, 1, params.columns),
+            self._v_ua.reshape(params.subtiles, params.columns, params.lanes),
+        )[:, 0]
+        counts = params.output_converter.counts(charge)
+        return Result(counts.sum(axis=0), (np.abs(counts) == params.count_max).any(axis=0))
+
+
+class Attention(NamedTuple):
+    """What `attend` gives for a sequence."""
+
+    s_ua: NDArray[Any]  #: scores in µA, ``(tokens, tokens)``; zero where not attended
+    phi: NDArray[Any]  #: activations 0..1, ``(tokens, tokens)``; zero where not attended
+    out: NDArray[Any]  #: sum over sub-tiles in units of A_sat, ``(tokens, lanes)``
+
+
+def attend(
+    q: ArrayLike,
+    k: ArrayLike,
+    v: ArrayLike,
+    *,
+    cell: str | Path | Cell = "published",
+    window: int | None = None,
+    decay_per_token: float = 0.0,
+    quantise: bool = True,
+    columns: int = 64,
+    s_sat_ua: float = 80.0,
+    a_sat_ua: float = 40.0,
+    q_bits: int = 4,
+    kv_bits: int = 3,
+    count_bits: int = 4,
+    decay_law: str = "voltage",
+) -> Attention:
+    """Causal sliding-window attention of one head over a whole sequence.
+
+    Token j is stored in column ``j mod window``, hence in sub-tile ``(j mod window) // columns``;
+    each sub-tile's result saturates by itself. A token attends to itself.
+
+    Parameters
+    ----------
+    q
+        Queries as fractions of the longest pulse, ``(tokens, rows)`` in 0..1.
+    k
+        Keys in volts, ``(tokens, rows)`` in 0..0.9.
+    v
+        Values in volts, ``(tokens, lanes)`` in 0..0.9.
+    cell
+        A preset's name, a path ending ``.npz``, or a cell.
+    window
+        Tokens attended to; None means every earlier one.
+    decay_per_token
+        Share of the stored deviation lost per token of age; 0 is ideal.
+    quantise
+        Round queries, keys, values and every sub-tile's result to their codes; the integers then
+        equal those of `FunctionalHead` and `SteppedHead` exactly, and arrays are float64. If
+        false, everything is real-valued, in float32 if all inputs are and else in float64.
+    columns
+        Tokens of one sub-tile.
+    s_sat_ua, a_sat_ua
+        Score and output currents that saturate the converters.
+    q_bits, kv_bits, count_bits
+        Code widths; used if ``quantise``.
+    decay_law
+        What decays: the stored "voltage" or the whole "current".
+
+    Raises
+    ------
+    TypeError
+        An argument is not of its kind.
+    ValueError
+        A shape does not fit, or a value is out of its range or not finite.
+    """
+    if not isinstance(quantise, bool | np.bool_):
+        raise TypeError(f"quantise must be a bool, not {quantise!r}")
+    check_int("columns", columns, 1, 2**20)
+    if window is not None:
+        check_int("window", window, 1, 2**40)
+    check_decay(decay_per_token, decay_law)
+    dac = Dac(bits=kv_bits)
+    score_converter = ChargeToPulse(q_bits=q_bits, s_sat_ua=s_sat_ua)
+    output_converter = SignedChargeToPulse(q_bits=q_bits, count_bits=count_bits, a_sat_ua=a_sat_ua)
+    cell = resolve_cell(cell)
+    queries = _matrix("q", q, 0.0, 1.0)
+    keys = _matrix("k", k, dac.v_min_v, dac.v_max_v)
+    values = _matrix("v", v, dac.v_min_v, dac.v_max_v)
+    tokens = queries.shape[0]
+    if keys.shape != queries.shape:
+        raise ValueError(f"k must have the shape of q, {queries.shape!r}, not {keys.shape!r}")
+    if values.shape[0] != tokens:
+        raise ValueError(f"v must have {tokens} tokens, as q and k have, not {values.shape[0]!r}")
+    plan = _Plan(tokens=tokens, window=min(window or tokens, tokens), columns=columns)
+    if quantise:
+        currents = LevelCurrents(cell, dac, decay_per_token=decay_per_token, decay_law=decay_law)
+        check_exact(
+            rows=queries.shape[1],
+            columns=min(columns, plan.window),
+            q_bits=q_bits,
+            i_max_ua=currents.i_max_ua,
+        )
+        stage = _Exact(score_converter, output_converter)
+        codes = np.rint(queries * float(score_converter.q_max)).astype(np.float64)
+        k_codes, v_codes = dac.codes(keys), dac.codes(values)
+        if decay_per_token:
+            table = currents.table(plan.window)
+            terms = [
+                _Term(
+                    (k_codes == level).astype(np.float64),
+                    (v_codes == level).astype(np.float64),
+                    np.ascontiguousarray(table[:, level]),
+                )
+                for level in range(dac.levels)
+            ]
+        else:
+            terms = [
+                _Term(np.take(currents.fresh, k_codes), np.take(currents.fresh, v_codes), None)
+            ]
+        return _run(plan, codes, terms, stage)
+
+    dtype = np.result_type(queries, keys, values)
+    dtype = np.dtype(np.float32 if dtype == np.float32 else np.float64)
+    queries = queries.astype(dtype, copy=False)
+    real = _Real(s_sat_ua, a_sat_ua)
+    ages = np.arange(plan.window)
+    if not decay_per_token or decay_law == "current":
+        weight = np.exp(-decay_per_token * ages).astype(dtype) if decay_per_token else None
+        terms = [_Term(_cast(cell, keys, dtype), _cast(cell, values, dtype), weight)]
+    elif isinstance(cell, PolynomialCell) and cell.v_mid_v == V_MID_V:
+        u_k, u_v = keys - V_MID_V, values - V_MID_V
+        terms = [
+            _Term(
+                (coefficient * u_k**i).astype(dtype),
+                (u_v**i * coefficient).astype(dtype),
+                np.exp(-i * decay_per_token * ages).astype(dtype),
+            )
+            for i, coefficient in enumerate(cell.coefficients)
+        ]
+    else:
+        return _by_age(plan, queries, keys, values, cell, decay_per_token, real, dtype)
+    return _run(plan, queries, terms, real)
+
+
+def _cast(cell: Cell, v_store_v: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    return cell.current_ua(v_store_v).astype(dtype, copy=False)
+
+
+def _matrix(name: str, values: ArrayLike, low: float, high: float) -> NDArray[Any]:
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name} must be real numbers, not dtype {array.dtype.name!r}")
+    if array.ndim != 2 or 0 in array.shape:
+        raise ValueError(f"{name} must be two-dimensional and not empty, not {array.shape!r}")
+    if array.dtype not in (np.float32, np.float64):
+        array = array.astype(np.float64)
+    # The comparison is in the input's type: 0.9 as a float32 is the top of a float32's range.
+    top, bottom = array.dtype.type(high), array.dtype.type(low)
+    if not (array.min() >= bottom and array.max() <= top):  # NaN fails both
+        row, column = np.argwhere(~((array >= bottom) & (array <= top)))[0]
+        raise ValueError(
+            f"{name} must be finite and in {low:g}..{high:g}, "
+            f"not {float(array[row, column])!r} at index ({row}, {column})"
+        )
+    return array
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """One sub-tile in one lap of the window: tokens start..stop-1, seen by queries before end."""
+
+    start: int
+    stop: int
+    end: int
+    old: int | None  #: the token that column ``start`` held one lap earlier
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """Which token is stored where, and who sees it."""
+
+    tokens: int
+    window: int
+    columns: int
+
+    def segments(self) -> Iterator[_Segment]:
+        """Every sub-tile of every lap, in the order of their tokens."""
+        for lap in range(0, self.tokens, self.window):
+            for column in range(0, self.window, self.columns):
+                start = lap + column
+                if start >= self.tokens:
+                    return
+                yield _Segment(
+                    start,
+                    min(lap + min(column + self.columns, self.window), self.tokens),
+                    min(start + self.window, self.tokens),
+                    start - self.window if lap else None,
+                )
+
+    def middle(self) -> int:
+        """First query of the segment that splits the work into halves."""
+        seen = np.cumsum(np.minimum(np.arange(1, self.tokens + 1), self.window))
+        half = int(np.searchsorted(seen, seen[-1] / 2))
+        lap = half // self.window * self.window
+        return lap + (half - lap) // self.columns * self.columns
+
+
+@dataclass(frozen=True)
+class _Term:
+    """One product of a cell current that is a sum of products: f(stored) * g(age)."""
+
+    k: NDArray[Any]
+    v: NDArray[Any]
+    weight: NDArray[Any] | None  #: by age; None is one throughout
+
+
+class _Stage:
+    """Elementwise steps between the products, in place wherever possible."""
+
+    def score(self, raw: NDArray[Any], s_ua: NDArray[Any], phi: NDArray[Any]) -> NDArray[Any]:
+        """Fill views of the results from the products; return what drives array 2."""
+        raise NotImplementedError
+
+    def add_output(self, raw: NDArray[Any], half: NDArray[Any], out: NDArray[Any]) -> None:
+        """Convert one sub-tile's charges and add them; may overwrite ``raw``."""
+        raise NotImplementedError
+
+    def finish(self, out: NDArray[Any]) -> None:
+        """Bring the sums over sub-tiles to units of A_sat."""
+
+
+class _Exact(_Stage):
+    """Codes and counts, through the converters that every other speed uses."""
+
+    def __init__(self, score: ChargeToPulse, output: SignedChargeToPulse) -> None:
+        self._score = score
+        self._output = output
+
+    def score(self, raw: Floats, s_ua: Floats, phi: Floats) -> Floats:
+        np.divide(raw, float(self._score.q_max), out=s_ua)
+        ticks = self._score.phi_ticks(raw, out=raw)
+        np.divide(ticks, float(self._score.q_max * PHI_GRID), out=phi)
+        return ticks
+
+    def add_output(self, raw: Floats, half: Floats, out: Floats) -> None:
+        out += self._output.round_charge(raw, out=raw, half=half)
+
+    def finish(self, out: Floats) -> None:
+        out /= float(self._output.count_max)
+
+
+class _Real(_Stage):
+    """Real numbers."""
+
+    def __init__(self, s_sat_ua: float, a_sat_ua: float) -> None:
+        self._s_sat_ua = float(s_sat_ua)
+        self._a_sat_ua = float(a_sat_ua)
+
+    def score(self, raw: NDArray[Any], s_ua: NDArray[Any], phi: NDArray[Any]) -> NDArray[Any]:
+        np.copyto(s_ua, raw)
+        np.multiply(raw, 1.0 / self._s_sat_ua, out=raw)
+        np.maximum(raw, 0.0, out=raw)
+        np.minimum(raw, 1.0, out=raw)
+        np.copyto(phi, raw)
+        return raw
+
+    def add_output(self, raw: NDArray[Any], half: NDArray[Any], out: NDArray[Any]) -> None:
+        raw *= 1.0 / self._a_sat_ua
+        np.maximum(raw, -1.0, out=raw)
+        np.minimum(raw, 1.0, out=raw)
+        out += raw
+
+
+#: Queries worked on at once: their blocks of 64 columns stay in a core's second-level cache.
+_CHUNK = 256
+#: Products below which a second thread costs more than it saves.
+_THREAD_FROM = 2**21
+
+
+def _run(plan: _Plan, q: NDArray[Any], terms: list[_Term], stage: _Stage) -> Attention:
+    """Attend in one or two bands of queries.
+
+    Every query is worked on by one thread, which adds its sub-tiles in a fixed order: results do
+    not depend on timing.
+    """
+    tokens, lanes = plan.tokens, terms[0].v.shape[1]
+    # zeros() leaves untouched pages unmapped, so what nobody attends to costs nothing.
+    result = Attention(
+        np.zeros((tokens, tokens), q.dtype),
+        np.zeros((tokens, tokens), q.dtype),
+        np.zeros((tokens, lanes), q.dtype),
+    )
+    split = plan.middle() if tokens * plan.window * lanes >= _THREAD_FROM else 0
+    if split:
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            first = pool.submit(_run_band, plan, q, terms, stage, result, 0, split)
+            _run_band(plan, q, terms, stage, result, split, tokens)
+            first.result()
+    else:
+        _run_band(plan, q, terms, stage, result, 0, tokens)
+    stage.finish(result.out)
+    return result
+
+
+def _run_band(
+    plan: _Plan,
+    q: NDArray[Any],
+    terms: list[_Term],
+    stage: _Stage,
+    result: Attention,
+    first: int,
+    last: int,
+) -> None:
+    """Attend, segment by segment, for the queries first..last-1; ``first`` begins a segment.
+
+    Nothing above the diagonal is computed beyond its own block.
+    """
+    s_ua, phi, out = result
+    widest = min(plan.columns, plan.window)
+    chunk = max(_CHUNK, widest)
+    score_space = np.empty(chunk * widest, q.dtype)
+    output_space = np.empty((2, chunk, out.shape[1]), q.dtype)
+    for segment in plan.segments():
+        start, stop, end = segment.start, segment.stop, min(segment.end, last)
+        new, width = slice(start, stop), stop - start
+        low = max(start, first)
+        while low < end:
+            # The queries that come while the sub-tile fills are all in the first chunk.
+            high = min(low + chunk, end)
+            queries = slice(low, high)
+            raw = score_space[: (high - low) * width].reshape(high - low, width)
+            _scores(q[queries], terms, low, new, raw)
+            if low == start:
+                # A query does not see the tokens that arrive after it.
+                np.copyto(raw[:width], 0.0, where=~np.tri(width, dtype=np.bool_))
+            drive = stage.score(raw, s_ua[queries, new], phi[queries, new])
+            charge, half = output_space[0, : high - low], output_space[1, : high - low]
+            _outputs(drive, terms, low, new, charge)
+            if low == start and segment.old is not None:
+                _add_old_lap(plan, segment, q, terms, stage, s_ua, phi, charge)
+            stage.add_output(charge, half, out[queries])
+            low = high
+
+
+def _weights(term: _Term, queries: slice, tokens: slice) -> NDArray[Any]:
+    """Weights of a block; what lies above the diagonal is arbitrary and not used."""
+    assert term.weight is not None
+    i = np.arange(queries.start, queries.stop)[:, np.newaxis]
+    ages = np.abs(i - np.arange(tokens.start, tokens.stop))
+    weights: NDArray[Any] = np.take(term.weight, ages, mode="clip")
+    return weights
+
+
+def _scores(
+    q: NDArray[Any], terms: list[_Term], low: int, tokens: slice, out: NDArray[Any]
+) -> None:
+    """Scores of the queries from ``low`` on against the tokens, all of them."""
+    queries = slice(low, low + q.shape[0])
+    for n, term in enumerate(terms):
+        keys = term.k[tokens].T
+        if term.weight is None:
+            np.matmul(q, keys, out=out)
+        elif n == 0:
+            np.multiply(q @ keys, _weights(term, queries, tokens), out=out)
+        else:
+            out += (q @ keys) * _weights(term, queries, tokens)
+
+
+def _outputs(
+    drive: NDArray[Any], terms: list[_Term], low: int, tokens: slice, out: NDArray[Any]
+) -> None:
+    """Charges that the tokens' pulses collect, for the queries from ``low`` on."""
+    queries = slice(low, low + drive.shape[0])
+    for n, term in enumerate(terms):
+        values = term.v[tokens]
+        if term.weight is None:
+            np.matmul(drive, values, out=out)
+        elif n == 0:
+            np.matmul(drive * _weights(term, queries, tokens), values, out=out)
+        else:
+            out += (drive * _weights(term, queries, tokens)) @ values
+
+
+def _add_old_lap(
+    plan: _Plan,
+    segment: _Segment,
+    q: NDArray[Any],
+    terms: list[_Term],
+    stage: _Stage,
+    s_ua: NDArray[Any],
+    phi: NDArray[Any],
+    charge: NDArray[Any],
+) -> None:
+    """Add what the last lap's tokens give to queries that come before they are overwritten."""
+    assert segment.old is not None
+    arrivals = segment.stop - segment.start
+    width = min(plan.columns, plan.window - segment.start % plan.window)
+    old = slice(segment.old, segment.old + width)
+    queries = slice(segment.start, segment.stop)
+    raw = np.empty((arrivals, width), q.dtype)
+    _scores(q[queries], terms, segment.start, old, raw)
+    np.copyto(raw, 0.0, where=np.tri(arrivals, width, dtype=np.bool_))  # overwritten by now
+    # Rows of the result that lie beside these hold other segments of the last lap, or zeros.
+    drive = stage.score(raw, s_ua[queries, old], phi[queries, old])
+    more = np.empty((arrivals, charge.shape[1]), q.dtype)
+    _outputs(drive, terms, segment.start, old, more)
+    charge[:arrivals] += more
+
+
+def _by_age(
+    plan: _Plan,
+    q: NDArray[Any],
+    k: NDArray[Any],
+    v: NDArray[Any],
+    cell: Cell,
+    decay_per_token: float,
+    stage: _Real,
+    dtype: np.dtype[Any],
+) -> Attention:
+    """Attend one age at a time, for a cell whose curve does not split into powers of u."""
+    tokens = plan.tokens
+    s_ua = np.zeros((tokens, tokens), dtype)
+    phi = np.zeros((tokens, tokens), dtype)
+    subtile = np.arange(tokens) % plan.window // plan.columns
+    charge = np.zeros((int(subtile.max()) + 1, tokens, v.shape[1]), dtype)
+    for age in range(plan.window):
+        fade = np.exp(-decay_per_token * age)
+        stored = np.arange(tokens - age)
+        asking = stored + age
+        k_ua = _cast(cell, V_MID_V + (k[: tokens - age] - V_MID_V) * fade, dtype)
+        v_ua = _cast(cell, V_MID_V + (v[: tokens - age] - V_MID_V) * fade, dtype)
+        score = np.einsum("ij,ij->i", q[age:], k_ua)
+        score_view, phi_view = np.empty_like(score), np.empty_like(score)
+        drive = stage.score(score, score_view, phi_view)
+        s_ua[asking, stored] = score_view
+        phi[asking, stored] = phi_view
+        charge[subtile[: tokens - age], asking] += drive[:, np.newaxis] * v_ua
+    out = np.zeros((tokens, v.shape[1]), dtype)
+    for part in charge:
+        stage.add_output(part, part, out)
+    stage.finish(out)
+    return Attention(s_ua, phi, out)

@@ -1,0 +1,103 @@
+"""Sub-tiles: key array, converter, value array and signed converter, clock by clock."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analog_models.array import KeyArray, ValueArray
+from analog_models.params import AnalogParams
+
+__all__ = ["SubTiles"]
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.intp]
+Bools = NDArray[np.bool_]
+
+
+class SubTiles:
+    """A bank of identical sub-tiles in lockstep; ``params.subtiles = 1`` is a single one.
+
+    The converters sample: the first clock of a conversion samples the column charges, the first
+    clock of a readout the lane charges. A conversion lasts ``q_max`` clocks and a readout
+    ``count_max``; the next call after that starts a new one. Integrators may hence be reset and
+    reused while a sample is still being converted, which is what a pipelined head does.
+
+    Parameters
+    ----------
+    params
+        Shape, widths, cell and converters.
+    """
+
+    def __init__(self, params: AnalogParams) -> None:
+        self.params = params
+        currents = params.level_currents
+        self.keys = KeyArray(
+            subtiles=params.subtiles,
+            columns=params.columns,
+            rows=params.rows,
+            currents=currents,
+        )
+        self.values = ValueArray(
+            subtiles=params.subtiles,
+            columns=params.columns,
+            lanes=params.lanes,
+            currents=currents,
+        )
+        self._left_clk = np.zeros(params.window)  # of each phi pulse
+        self._step_clk = np.zeros(params.window)
+        self._length_clk = np.zeros((params.subtiles, params.lanes))
+        self._signs = np.zeros((params.subtiles, params.lanes), dtype=np.bool_)
+        self._convert_clock = 0
+        self._read_clock = 0
+
+    def reset(self) -> None:
+        """Discharge all integrators and abort any conversion; stored codes stay."""
+        self.keys.reset()
+        self.values.reset()
+        self._convert_clock = 0
+        self._read_clock = 0
+
+    def reset_scores(self) -> None:
+        """Discharge the integrators of array 1."""
+        self.keys.reset()
+
+    def reset_outputs(self) -> None:
+        """Discharge the integrators of array 2; the next conversion clock is a first one."""
+        self.values.reset()
+        self._convert_clock = 0
+
+    def integrate_scores(self, word_lines: Bools) -> None:
+        """One clock of Q.K."""
+        self.keys.drive(word_lines)
+
+    def convert_scores(self, column_mask: Bools) -> None:
+        """One clock of conversion: the phi pulses of unmasked columns drive array 2."""
+        left, step = self._left_clk, self._step_clk
+        if self._convert_clock == 0:
+            left[:] = self.params.score_converter.phi_clk(self.keys.charge)
+        self._convert_clock += 1
+        if self._convert_clock == self.params.q_max:
+            self._convert_clock = 0
+        np.minimum(left, 1.0, out=step)  # the last clock of a pulse is a fraction
+        left -= step
+        step *= column_mask
+        self.values.drive(step)
+
+    def read_outputs(self) -> tuple[Bools, Bools]:
+        """One clock of readout: pulses and signs, ``(subtiles, lanes)`` each."""
+        converter = self.params.output_converter
+        if self._read_clock == 0:
+            charge = self.values.charge
+            self._length_clk = converter.length_clk(charge)
+            self._signs = charge < 0
+        self._read_clock += 1
+        pulses = converter.high(self._length_clk, self._read_clock)
+        if self._read_clock == self.params.count_max:
+            self._read_clock = 0
+        return pulses, self._signs
+
+    @property
+    def readout_starts(self) -> bool:
+        """Whether the next readout clock is a first one."""
+        return self._read_clock == 0
