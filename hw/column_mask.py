@@ -41,8 +41,8 @@ class ColumnMask(Component):
         self.params = params
         super().__init__(
             {
-                "subtile": In(range(params.subtiles)),
-                "column": In(range(params.columns)),
+                "subtile": In(params.subtile_bits),
+                "column": In(params.column_bits),
                 "full": In(1),
                 "mask": Out(params.window),
             }

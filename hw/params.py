@@ -82,6 +82,16 @@ class HeadParams:
         """Tokens the window holds."""
         return self.subtiles * self.columns
 
+    @property
+    def subtile_bits(self) -> int:
+        """Bits of a sub-tile's index; at least one, since not every tool knows empty vectors."""
+        return max(1, (self.subtiles - 1).bit_length())
+
+    @property
+    def column_bits(self) -> int:
+        """Bits of a column's index within its sub-tile."""
+        return (self.columns - 1).bit_length()
+
     # --- phases -----------------------------------------------------------------------------
     @property
     def integrate_clk(self) -> int:

@@ -120,7 +120,7 @@ class Sequencer(Component):
         p = self.params
         packet = self.packet.payload
         longest = max(p.write_clk, p.guard_clk, p.integrate_clk, p.convert_clk, p.readout_clk)
-        left = Signal(range(longest))  # clocks of this phase still to come after this one
+        left = Signal(range(max(longest, 2)))  # clocks of this phase still to come after this one
         last = Signal()
         m.d.comb += last.eq(left == 0)
 

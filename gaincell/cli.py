@@ -1,0 +1,258 @@
+"""The `gaincell` program: one subcommand per job. Options in, jobs called, tables out."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from hw.params import READOUTS, HeadParams
+from hw.presets import PRESETS, preset
+from sim.results import ROOT
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Gain-cell attention: RTL, array models, co-simulation, area.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+
+Preset = StrEnum("Preset", {name: name for name in PRESETS})
+Readout = StrEnum("Readout", {name: name for name in READOUTS})
+Simulator = StrEnum("Simulator", {"verilator": "verilator", "icarus": "icarus"})
+
+PresetOption = Annotated[Preset, typer.Option("--preset", help="Head configuration.")]
+ReadoutOption = Annotated[
+    Readout | None, typer.Option("--readout", help="Readout, if not the preset's.")
+]
+TokensOption = Annotated[int, typer.Option("--tokens", min=1, help="Real tokens to send.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Picks the place in the text.")]
+LayerOption = Annotated[int | None, typer.Option("--layer", help="Layer of the language model.")]
+HeadOption = Annotated[int | None, typer.Option("--head", help="Query head of that layer.")]
+LibertyOption = Annotated[
+    Path | None, typer.Option("--liberty", help="Cell library, .lib or .lib.gz.")
+]
+
+
+def _params(name: Preset, readout: Readout | None) -> HeadParams:
+    params = preset(name.value)
+    return params if readout is None else dataclasses.replace(params, readout=readout.value)
+
+
+def _progress(unit: str) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+@app.command()
+def verilog(name: PresetOption = Preset.default, readout: ReadoutOption = None) -> None:
+    """Write build/verilog/attention_head.v and the JSON that describes it."""
+    from synth.verilog import TOP, write_head_verilog
+
+    params = _params(name, readout)
+    path = write_head_verilog(params, ROOT / "build" / "verilog" / f"{TOP}.v")
+    console.print(
+        f"{_shown(path)} and {path.with_suffix('.json').name}, configuration {params.config_hash}"
+    )
+
+
+@app.command()
+def cosim(
+    tokens: TokensOption = 1200,
+    seed: SeedOption = 0,
+    layer: LayerOption = None,
+    head: HeadOption = None,
+    name: PresetOption = Preset.default,
+    readout: ReadoutOption = None,
+    simulator: Annotated[Simulator, typer.Option(help="HDL simulator.")] = Simulator.verilator,
+    stalls: Annotated[
+        float, typer.Option(min=0.0, max=0.95, help="Share of clocks that either stream stalls.")
+    ] = 0.1,
+    decay: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of the stored charge lost per token.")
+    ] = 0.0,
+) -> None:
+    """Send real tokens through Verilog and array model together; compare every integer."""
+    from cocotb_tests.cosim import run_cosim
+    from sim.tokens import TokenSource, real_tokens
+
+    params = _params(name, readout)
+    given = {"layer": layer, "head": head}
+    source = TokenSource(
+        tokens=tokens, seed=seed, **{key: value for key, value in given.items() if value is not None}
+    )
+    trace = real_tokens(
+        source, q_bits=params.q_bits, kv_bits=params.kv_bits, rows=params.rows, lanes=params.lanes
+    )
+    with _progress("tokens") as progress:
+        task = progress.add_task(f"co-simulation on {simulator.value}", total=tokens)
+        figures = run_cosim(
+            params,
+            trace,
+            simulator=simulator.value,
+            stall_probability=stalls,
+            decay_per_token=decay,
+            on_progress=lambda done: progress.update(task, completed=done),
+        )
+    table = Table(title="Co-simulation: Verilog and array model against the functional model")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    table.add_row("real tokens", f"{figures['tokens']}")
+    table.add_row("integers compared", f"{figures['lanes_compared']}")
+    table.add_row("mismatches", f"{figures['mismatches']}")
+    table.add_row("latency", f"{figures['latency_clk']} clocks")
+    table.add_row("speed", f"{figures['tokens_per_second']:.0f} tokens/s")
+    for part, share in figures["time_share"].items():
+        table.add_row(f"time in {part.replace('_', ' ')}", f"{share:.0%}")
+    console.print(table)
+
+
+@app.command()
+def area(name: PresetOption = Preset.default, liberty: LibertyOption = None) -> None:
+    """Synthesise the head with both readouts; cells, area and gate equivalents by block."""
+    from synth.area import area_table, run_area
+
+    console.print(area_table(run_area(_params(name, None), liberty=liberty)))
+
+
+@app.command()
+def bench() -> None:
+    """Measure speed against named limits; print ratios."""
+    from sim.bench import run_bench
+
+    table = Table(title="Speed, measured in one process")
+    for column in ("measurement", "ours", "reference", "ratio", "limit"):
+        table.add_column(column, justify="left" if column == "measurement" else "right")
+    rows = run_bench()
+    for row in rows:
+        table.add_row(
+            row["name"],
+            f"{row['ours_s'] * 1e3:.2f} ms",
+            f"{row['reference_s'] * 1e3:.2f} ms",
+            f"{row['ratio']:.2f}",
+            f"{row['limit']:.2f}",
+        )
+    console.print(table)
+    if any(row["ratio"] > row["limit"] for row in rows):
+        raise typer.Exit(1)
+
+
+@app.command()
+def formal() -> None:
+    """Prove that both readouts are equal, and the window's pointer and mask."""
+    from synth.prove import run_proofs
+
+    rows = run_proofs()
+    table = Table(title="Proofs")
+    for column in ("property", "method", "depth", "seconds", "status"):
+        table.add_column(column)
+    for row in rows:
+        table.add_row(
+            row["property"], row["method"], str(row["depth"]), f"{row['seconds']:.1f}", row["status"]
+        )
+    console.print(table)
+    if any(row["status"] != "proved" for row in rows):
+        raise typer.Exit(1)
+
+
+@app.command()
+def mutants(
+    count: Annotated[int, typer.Option(min=1, help="Mutants of the netlist.")] = 200,
+    seed: SeedOption = 0,
+) -> None:
+    """Change the design in many small ways and see that the tests notice."""
+    from synth.mutants import run_mutants
+
+    result = run_mutants(count=count, seed=seed)
+    console.print(f"{result['caught']} of {result['count']} mutants caught")
+    for survivor in result["survivors"]:
+        console.print(f"  survived: {survivor}")
+
+
+@app.command()
+def report() -> None:
+    """Write build/report/index.html from what has been run."""
+    from sim.report import terminal_summary, write_report
+
+    console.print(terminal_summary())
+    console.print(f"report: {_shown(write_report())}")
+
+
+@app.command()
+def demo(tokens: TokensOption = 1200, seed: SeedOption = 0) -> None:
+    """The main job: Verilog, co-simulation of real tokens, area, pictures, report."""
+    from sim.report import draw_pictures
+
+    verilog()
+    cosim(tokens=tokens, seed=seed)
+    area()
+    draw_pictures()
+    report()
+
+
+@app.command()
+def lint() -> None:
+    """Check the generated Verilog with Verilator, every warning on, justified waivers apart."""
+    from synth.lint import lint_head
+
+    for name, params in PRESETS.items():
+        for readout in READOUTS:
+            lint_head(dataclasses.replace(params, readout=readout))
+        console.print(f"{name}: clean")
+
+
+@app.command()
+def docs() -> None:
+    """Write the generated figures into the documents."""
+    from sim.docs import update_documents
+
+    for path in update_documents():
+        console.print(f"updated {_shown(path)}")
+
+
+@app.command("docs-check")
+def docs_check() -> None:
+    """Fail if a generated part of a document is not what its command gives today."""
+    from sim.docs import stale_documents
+
+    stale = stale_documents()
+    for path, name in stale:
+        console.print(f"{_shown(path)}: part {name!r} is stale; run `make docs`")
+    if stale:
+        raise typer.Exit(1)
+    console.print("documents are up to date")
+
+
+def main() -> None:
+    """Run the program; an expected failure is one line on standard error, not a traceback."""
+    from cocotb_tests.runner import SimulationError
+    from synth.yosys import YosysError
+
+    try:
+        app()
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted; results of finished jobs are kept")
+        sys.exit(130)
+    except (ValueError, OSError, SimulationError, YosysError) as error:
+        Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False)
+        sys.exit(1)
