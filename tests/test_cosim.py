@@ -1,0 +1,120 @@
+"""The generated Verilog with the array model behind its analog boundary, on real simulators."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from cocotb_tests.cosim import run_cosim
+from cocotb_tests.runner import SimulationError, build_simulation, prepare_head, run_simulation
+from hw.head import AttentionHead
+from hw.params import HeadParams
+from hw.presets import PRESETS
+from sim.results import ROOT
+from sim.tokens import TokenSource, real_tokens
+
+SMALL = sorted(set(PRESETS) - {"default"})
+
+
+def run_head_tests(params: HeadParams, simulator: str, run_dir, **job) -> None:
+    """Run every test of cocotb_tests.test_head; figures of the head come from its JSON."""
+    folder = prepare_head(params, simulator)
+    interface = ROOT / "build" / "sim" / f"head-{params.config_hash}" / "attention_head.json"
+    head = json.loads(interface.read_text(encoding="utf-8"))
+    # The stream carries a result in so many beats, and the sender is free a clock later.
+    interval = max(head["interval_clk"], head["result_beats"] + 1)
+    content = {
+        "params": params.as_dict(),
+        "seed": 1,
+        "laps": 3,
+        "packets": 40,
+        "resets": 12,
+        "latency_clk": head["latency_clk"],
+        "query_latency_clk": head["query_latency_clk"],
+        "expected_interval_clk": interval,
+    }
+    run_simulation(folder, simulator, "cocotb_tests.test_head", content | job, run_dir=run_dir)
+
+
+@pytest.mark.cosim
+@pytest.mark.parametrize("name", SMALL)
+def test_head_on_icarus(name, tmp_path):
+    run_head_tests(PRESETS[name], "icarus", tmp_path)
+
+
+@pytest.mark.cosim
+@pytest.mark.parametrize("seed", [2, 3])
+def test_counter_readout_on_icarus(seed, tmp_path):
+    params = dataclasses.replace(PRESETS["three-subtiles"], readout="counter")
+    run_head_tests(params, "icarus", tmp_path, seed=seed)
+
+
+@pytest.mark.cosim
+def test_leaking_cells_on_icarus(tmp_path):
+    run_head_tests(PRESETS["tiny"], "icarus", tmp_path, decay=0.01)
+
+
+@pytest.mark.cosim
+def test_counters_saturate_on_icarus(tmp_path):
+    run_head_tests(dataclasses.replace(PRESETS["tiny"], event_bits=4), "icarus", tmp_path)
+
+
+@pytest.mark.cosim
+def test_tiny_head_on_verilator(tmp_path):
+    run_head_tests(PRESETS["tiny"], "verilator", tmp_path)
+
+
+@pytest.mark.cosim
+@pytest.mark.xdist_group("full-head-on-verilator")  # built once
+def test_full_head_on_verilator(tmp_path):
+    run_head_tests(PRESETS["default"], "verilator", tmp_path, laps=1, resets=4)
+
+
+@pytest.mark.cosim
+@pytest.mark.xdist_group("full-head-on-verilator")
+def test_real_tokens_wrap_the_full_window(tmp_path):
+    params = PRESETS["default"]
+    trace = real_tokens(TokenSource(tokens=1100, seed=3, layer=2, head=1))
+    figures = run_cosim(params, trace, stall_probability=0.2, report_dir=tmp_path)
+    assert figures["tokens"] == 1100
+    assert figures["lanes_compared"] == 1100 * params.lanes
+    assert figures["mismatches"] == 0
+    assert figures["latency_clk"] == 55
+    written = json.loads((tmp_path / "cosim.json").read_text(encoding="utf-8"))
+    assert written["config_hash"] == params.config_hash
+    assert set(figures["time_share"]) >= {"array_model", "bridge", "functional_model"}
+
+
+@pytest.mark.cosim
+def test_a_wrong_expectation_is_noticed(tmp_path):
+    with pytest.raises(SimulationError, match=r"1 of 12 tests failed; see .*run\.log"):
+        run_head_tests(PRESETS["tiny"], "icarus", tmp_path, latency_clk=54)
+
+
+def test_latency_of_the_default_head():
+    head = AttentionHead(PRESETS["default"])
+    assert head.latency_clk <= 65
+    assert head.latency_clk == 55
+    head.elaborate(None)
+
+
+def test_unknown_simulator(tmp_path):
+    verilog = tmp_path / "x.v"
+    verilog.write_text("module attention_head; endmodule\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"simulator must be one of .* not 'vcs'"):
+        build_simulation(verilog, "vcs")
+
+
+def test_verilog_that_does_not_build(tmp_path):
+    verilog = tmp_path / "x.v"
+    verilog.write_text("module attention_head( endmodule\n", encoding="utf-8")
+    with pytest.raises(SimulationError, match=r"icarus could not build .*build\.log"):
+        build_simulation(verilog, "icarus", tmp_path)
+
+
+def test_stall_probability_out_of_range(tmp_path):
+    trace = real_tokens(TokenSource(tokens=2, layer=2, head=1))
+    with pytest.raises(ValueError, match=r"stall_probability must be in 0 <= p < 1, not 1\.0"):
+        run_cosim(PRESETS["default"], trace, stall_probability=1.0, report_dir=tmp_path)
