@@ -19,7 +19,13 @@ from hw.params import HeadParams
 from sim.results import ROOT, write_text_whole
 from synth.verilog import TOP, write_head_verilog
 
-__all__ = ["SIMULATORS", "SimulationError", "build_simulation", "run_simulation"]
+__all__ = [
+    "SIMULATORS",
+    "SimulationError",
+    "build_simulation",
+    "prepare_head",
+    "run_simulation",
+]
 
 SIMULATORS = ("verilator", "icarus")
 
@@ -141,6 +147,7 @@ def run_simulation(
     results = run_dir / "results.xml"
     results.unlink(missing_ok=True)
     runner = get_runner(simulator)
+    problem: BaseException | None = None
     try:
         runner.test(
             test_module=module,
@@ -153,11 +160,13 @@ def run_simulation(
             plusargs=[f"+job={job_file}"],
             log_file=log,
         )
-        ran, failed = get_results(results)
-    except (Exception, SystemExit) as error:
-        raise SimulationError(f"{module} did not run to its end; see {log}") from error
-    if failed or not ran:
-        raise SimulationError(f"{module}: {failed} of {ran} tests failed; see {log}")
+    except (Exception, SystemExit) as error:  # the runner exits when a test failed
+        problem = error
+    if not results.exists():
+        raise SimulationError(f"{module} did not run to its end; see {log}") from problem
+    ran, failed = get_results(results)
+    if problem or failed or not ran:
+        raise SimulationError(f"{module}: {failed} of {ran} tests failed; see {log}") from problem
 
 
 def prepare_head(params: HeadParams, simulator: str, build_root: Path | None = None) -> Path:

@@ -115,6 +115,6 @@ def test_verilog_that_does_not_build(tmp_path):
 
 
 def test_stall_probability_out_of_range(tmp_path):
-    trace = real_tokens(TokenSource(tokens=2, layer=2, head=1))
+    trace = real_tokens(TokenSource(tokens=16, layer=2, head=1))
     with pytest.raises(ValueError, match=r"stall_probability must be in 0 <= p < 1, not 1\.0"):
         run_cosim(PRESETS["default"], trace, stall_probability=1.0, report_dir=tmp_path)
