@@ -55,10 +55,10 @@ HEAD_SIZE = 64  #: elements of one of the model's queries, keys and values
 LAYERS, HEADS, KV_HEADS = 30, 9, 3
 
 _FORMAT = 1  # raised whenever the same source would give other codes
-_Q_QUANTILE = 0.96  # of |q|: full scale of the query pulses
-_K_QUANTILE = 0.92  # of |k|: the largest stored current
-_V_QUANTILE = 0.98  # of |v|: the largest stored current
-_ABOVE_THRESHOLD = 0.07  # of all causal scores: left above zero
+_Q_QUANTILE = 0.92  # of |q|: full scale of the query pulses
+_K_QUANTILE = 0.88  # of |k|: the largest stored current
+_V_QUANTILE = 0.90  # of |v|: the largest stored current
+_ABOVE_THRESHOLD = 0.10  # of all causal scores: left above zero
 _SWEEPS = 2  # of coordinate descent over a column's rows
 _SAMPLE = 256  # queries from which the threshold is taken
 _PATIENCE_S = 2.0  # before a progress bar appears
@@ -384,6 +384,7 @@ def real_tokens(
     _check_int("q_bits", q_bits, 1, 8)
     _check_int("kv_bits", kv_bits, 1, 8)
     for name, value in (("rows", rows), ("lanes", lanes)):
+        _check_int(name, value, 1, 256)
         if value < HEAD_SIZE:
             raise ValueError(
                 f"{name} must be at least {HEAD_SIZE}, the model's head size, not {value!r}"
