@@ -63,9 +63,7 @@ class ChargeToPulse:
     def phi_ticks(self, charge: Floats, out: Floats | None = None) -> Floats:
         """Pulse lengths in ticks of 2**-18 clock, from charges in µA·clk."""
         out = np.divide(charge, self.s_sat_ua, out=out)
-        # maximum and minimum, not clip: one pass each, and without its Python wrapper.
-        np.maximum(out, 0.0, out=out)
-        np.minimum(out, float(self.q_max), out=out)
+        np.clip(out, 0.0, float(self.q_max), out=out)
         np.multiply(out, float(PHI_GRID), out=out)
         return np.rint(out, out=out)
 
@@ -109,12 +107,16 @@ class SignedChargeToPulse:
         return ((1 << self.q_bits) - 1) * self.a_sat_ua / self.count_max
 
     def length_clk(self, charge: Floats) -> Floats:
-        """Pulse lengths in clocks, the half clock included, from charges in µA·clk."""
-        return np.asarray(np.abs(charge / self.charge_per_count) + 0.5)
+        """Pulse lengths in clocks, without the half clock, from charges in µA·clk."""
+        return np.abs(charge / self.charge_per_count)
 
     def high(self, length_clk: Floats, clock: int) -> NDArray[np.bool_]:
-        """Which pulses are high at the clock edge given; edges are numbered from 1."""
-        return np.asarray(length_clk >= clock)
+        """Which pulses are high at the clock edge given; edges are numbered from 1.
+
+        A pulse lasts ``length_clk + 0.5``. The half is taken from the edge's time instead, where
+        no rounding can carry a pulse over an edge.
+        """
+        return np.asarray(length_clk >= clock - 0.5)
 
     def counts(self, charge: Floats) -> NDArray[np.int64]:
         """Signed counts of the clock edges 1..count_max, from charges in µA·clk."""
@@ -129,15 +131,16 @@ class SignedChargeToPulse:
     ) -> Floats:
         """Signed counts as floats, from charges in µA·clk / ticks_per_clk (a power of two).
 
-        The pulse is counted at edge t when ``|x| + 0.5 >= t``: floor(|x| + 0.5) edges, which is
-        trunc(x ± 0.5) with the sign of x. ``half`` is scratch space.
+        A pulse of length |x| + 0.5 is counted at the edges 1..n with n = floor(|x| + 0.5), which
+        is trunc(2 |x|) - trunc(|x|), without a sum that would have to be rounded. ``half`` is
+        scratch space.
         """
         out = np.divide(charge, self.charge_per_count * ticks_per_clk, out=out)
-        limit = float(self.count_max)
-        np.maximum(out, -limit, out=out)
-        np.minimum(out, limit, out=out)
-        out += np.copysign(0.5, out, out=half)
-        return np.trunc(out, out=out)
+        np.clip(out, -float(self.count_max), float(self.count_max), out=out)
+        half = np.trunc(out, out=half)
+        np.add(out, out, out=out)
+        np.trunc(out, out=out)
+        return np.subtract(out, half, out=out)
 
 
 def check_exact(*, rows: int, columns: int, q_bits: int, i_max_ua: float) -> None:

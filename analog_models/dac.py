@@ -61,10 +61,10 @@ class Dac:
 
     def codes(self, v_store_v: ArrayLike) -> NDArray[np.intp]:
         """Code of the level nearest to each voltage, clipped to the range."""
-        scaled = np.subtract(v_store_v, self.v_min_v) * (
-            (self.levels - 1) / (self.v_max_v - self.v_min_v)
-        )
-        return np.clip(np.rint(scaled), 0, self.levels - 1).astype(np.intp)
+        per_v = (self.levels - 1) / (self.v_max_v - self.v_min_v)
+        scaled = np.subtract(v_store_v, self.v_min_v, dtype=np.float64)
+        scaled = np.rint(np.multiply(scaled, per_v))
+        return np.clip(scaled, 0, self.levels - 1).astype(np.intp)
 
 
 def level_currents(

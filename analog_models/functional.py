@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -283,13 +283,13 @@ def _matrix(name: str, values: ArrayLike, low: float, high: float) -> NDArray[An
 
 
 @dataclass(frozen=True)
-class _Segment:
-    """One sub-tile in one lap of the window: tokens start..stop-1, seen by queries before end."""
+class _Block:
+    """Successive queries that arrive while one sub-tile fills, and the tokens they see."""
 
-    start: int
-    stop: int
-    end: int
-    old: int | None  #: the token that column ``start`` held one lap earlier
+    queries: slice
+    tokens: slice  #: seen by at least one of the queries; begins and ends with that sub-tile
+    edges: list[int]  #: where sub-tiles begin, and the end, counted from ``tokens.start``
+    old: int  #: how many tokens at the front are that sub-tile's of the last lap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -300,26 +300,25 @@ class _Plan:
     window: int
     columns: int
 
-    def segments(self) -> Iterator[_Segment]:
-        """Every sub-tile of every lap, in the order of their tokens."""
-        for lap in range(0, self.tokens, self.window):
-            for column in range(0, self.window, self.columns):
-                start = lap + column
-                if start >= self.tokens:
-                    return
-                yield _Segment(
-                    start,
-                    min(lap + min(column + self.columns, self.window), self.tokens),
-                    min(start + self.window, self.tokens),
-                    start - self.window if lap else None,
-                )
-
-    def middle(self) -> int:
-        """First query of the segment that splits the work into halves."""
-        seen = np.cumsum(np.minimum(np.arange(1, self.tokens + 1), self.window))
-        half = int(np.searchsorted(seen, seen[-1] / 2))
-        lap = half // self.window * self.window
-        return lap + (half - lap) // self.columns * self.columns
+    def blocks(self) -> Iterator[_Block]:
+        """Cut the queries into blocks, in order."""
+        starts = [
+            lap + column
+            for lap in range(0, self.tokens, self.window)
+            for column in range(0, self.window, self.columns)
+            if lap + column < self.tokens
+        ]
+        first = 0  # index of the oldest sub-tile still seen
+        for index, start in enumerate(starts):
+            stop = starts[index + 1] if index + 1 < len(starts) else self.tokens
+            while starts[first] < start - self.window:
+                first += 1
+            begin = starts[first]
+            old = starts[first + 1] - begin if begin == start - self.window else 0
+            edges = [edge - begin for edge in starts[first : index + 1]]
+            for low in range(start, stop, _QUERIES):
+                high = min(low + _QUERIES, stop)
+                yield _Block(slice(low, high), slice(begin, high), [*edges, high - begin], old)
 
 
 @dataclass(frozen=True)
@@ -338,8 +337,8 @@ class _Stage:
         """Fill views of the results from the products; return what drives array 2."""
         raise NotImplementedError
 
-    def add_output(self, raw: NDArray[Any], half: NDArray[Any], out: NDArray[Any]) -> None:
-        """Convert one sub-tile's charges and add them; may overwrite ``raw``."""
+    def output(self, raw: NDArray[Any], half: NDArray[Any]) -> NDArray[Any]:
+        """Convert the charges of sub-tiles; ``raw`` and ``half`` may be overwritten."""
         raise NotImplementedError
 
     def finish(self, out: NDArray[Any]) -> None:
@@ -356,11 +355,12 @@ class _Exact(_Stage):
     def score(self, raw: Floats, s_ua: Floats, phi: Floats) -> Floats:
         np.divide(raw, float(self._score.q_max), out=s_ua)
         ticks = self._score.phi_ticks(raw, out=raw)
-        np.divide(ticks, float(self._score.q_max * PHI_GRID), out=phi)
+        np.multiply(ticks, 1.0 / (self._score.q_max * PHI_GRID), out=phi)
+        np.minimum(phi, 1.0, out=phi)
         return ticks
 
-    def add_output(self, raw: Floats, half: Floats, out: Floats) -> None:
-        out += self._output.round_charge(raw, out=raw, half=half)
+    def output(self, raw: Floats, half: Floats) -> Floats:
+        return self._output.round_charge(raw, out=raw, half=half)
 
     def finish(self, out: Floats) -> None:
         out /= float(self._output.count_max)
@@ -376,152 +376,129 @@ class _Real(_Stage):
     def score(self, raw: NDArray[Any], s_ua: NDArray[Any], phi: NDArray[Any]) -> NDArray[Any]:
         np.copyto(s_ua, raw)
         np.multiply(raw, 1.0 / self._s_sat_ua, out=raw)
-        np.maximum(raw, 0.0, out=raw)
-        np.minimum(raw, 1.0, out=raw)
+        np.clip(raw, 0.0, 1.0, out=raw)
         np.copyto(phi, raw)
         return raw
 
-    def add_output(self, raw: NDArray[Any], half: NDArray[Any], out: NDArray[Any]) -> None:
+    def output(self, raw: NDArray[Any], half: NDArray[Any]) -> NDArray[Any]:
         raw *= 1.0 / self._a_sat_ua
-        np.maximum(raw, -1.0, out=raw)
-        np.minimum(raw, 1.0, out=raw)
-        out += raw
+        return np.clip(raw, -1.0, 1.0, out=raw)
 
 
-#: Queries worked on at once: their blocks of 64 columns stay in a core's second-level cache.
-_CHUNK = 256
-#: Products below which a second thread costs more than it saves.
-_THREAD_FROM = 2**21
+#: Queries worked on at once: their scores stay in a core's second-level cache.
+_QUERIES = 64
 
 
 def _run(plan: _Plan, q: NDArray[Any], terms: list[_Term], stage: _Stage) -> Attention:
-    """Attend in one or two bands of queries.
+    """Attend block by block; nothing above the diagonal is computed beyond its own block.
 
-    Every query is worked on by one thread, which adds its sub-tiles in a fixed order: results do
-    not depend on timing.
+    One thread: two would fight with BLAS's own over the cores, and a busy machine makes that
+    far slower than what they save.
     """
     tokens, lanes = plan.tokens, terms[0].v.shape[1]
     # zeros() leaves untouched pages unmapped, so what nobody attends to costs nothing.
-    result = Attention(
-        np.zeros((tokens, tokens), q.dtype),
-        np.zeros((tokens, tokens), q.dtype),
-        np.zeros((tokens, lanes), q.dtype),
-    )
-    split = plan.middle() if tokens * plan.window * lanes >= _THREAD_FROM else 0
-    if split:
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            first = pool.submit(_run_band, plan, q, terms, stage, result, 0, split)
-            _run_band(plan, q, terms, stage, result, split, tokens)
-            first.result()
-    else:
-        _run_band(plan, q, terms, stage, result, 0, tokens)
-    stage.finish(result.out)
-    return result
+    s_ua = np.zeros((tokens, tokens), q.dtype)
+    phi = np.zeros((tokens, tokens), q.dtype)
+    out = np.empty((tokens, lanes), q.dtype)
+    # Work space is allocated once: fresh pages cost more than the arithmetic on them.
+    scores = np.empty(0, q.dtype)
+    charges = np.empty((2, 0), q.dtype)
+    for block in plan.blocks():
+        low, high = block.queries.start, block.queries.stop
+        n, seen, parts = high - low, block.edges[-1], len(block.edges) - 1
+        if scores.size < n * seen:
+            scores = np.empty(min(plan.window + plan.columns, tokens) * n, q.dtype)
+        if charges.shape[1] < parts * n * lanes:
+            most = min(plan.window, tokens) // plan.columns + 3
+            charges = np.empty((2, most * n * lanes), q.dtype)
+        raw = scores[: n * seen].reshape(n, seen)
+        _scores(q, terms, block, raw)
+        start = block.edges[-2]
+        # A query does not see the tokens that arrive after it ...
+        recent = raw[:, start:]
+        offset = low - (block.tokens.start + start)
+        np.copyto(recent, 0.0, where=~np.tri(n, seen - start, offset, dtype=np.bool_))
+        if block.old:  # ... nor those that are overwritten by then.
+            gone = np.tri(n, block.old, offset, dtype=np.bool_)
+            np.copyto(raw[:, : block.old], 0.0, where=gone)
+        drive = stage.score(
+            raw, s_ua[block.queries, block.tokens], phi[block.queries, block.tokens]
+        )
+        charge, half = charges[:, : parts * n * lanes].reshape(2, parts, n, lanes)
+        _outputs(drive, terms, block, charge, half)
+        if block.old and parts > 1:
+            # Both laps' tokens share the sub-tile's lines until the last old one is replaced.
+            charge[-1] += charge[0]
+            charge, half = charge[1:], half[1:]
+        np.sum(stage.output(charge, half), axis=0, out=out[block.queries])
+    stage.finish(out)
+    return Attention(s_ua, phi, out)
 
 
-def _run_band(
-    plan: _Plan,
-    q: NDArray[Any],
-    terms: list[_Term],
-    stage: _Stage,
-    result: Attention,
-    first: int,
-    last: int,
-) -> None:
-    """Attend, segment by segment, for the queries first..last-1; ``first`` begins a segment.
-
-    Nothing above the diagonal is computed beyond its own block.
-    """
-    s_ua, phi, out = result
-    widest = min(plan.columns, plan.window)
-    chunk = max(_CHUNK, widest)
-    score_space = np.empty(chunk * widest, q.dtype)
-    output_space = np.empty((2, chunk, out.shape[1]), q.dtype)
-    for segment in plan.segments():
-        start, stop, end = segment.start, segment.stop, min(segment.end, last)
-        new, width = slice(start, stop), stop - start
-        low = max(start, first)
-        while low < end:
-            # The queries that come while the sub-tile fills are all in the first chunk.
-            high = min(low + chunk, end)
-            queries = slice(low, high)
-            raw = score_space[: (high - low) * width].reshape(high - low, width)
-            _scores(q[queries], terms, low, new, raw)
-            if low == start:
-                # A query does not see the tokens that arrive after it.
-                np.copyto(raw[:width], 0.0, where=~np.tri(width, dtype=np.bool_))
-            drive = stage.score(raw, s_ua[queries, new], phi[queries, new])
-            charge, half = output_space[0, : high - low], output_space[1, : high - low]
-            _outputs(drive, terms, low, new, charge)
-            if low == start and segment.old is not None:
-                _add_old_lap(plan, segment, q, terms, stage, s_ua, phi, charge)
-            stage.add_output(charge, half, out[queries])
-            low = high
-
-
-def _weights(term: _Term, queries: slice, tokens: slice) -> NDArray[Any]:
-    """Weights of a block; what lies above the diagonal is arbitrary and not used."""
+def _weights(term: _Term, block: _Block) -> NDArray[Any]:
+    """Weights of a block by age; those of tokens that a query does not see are arbitrary."""
     assert term.weight is not None
-    i = np.arange(queries.start, queries.stop)[:, np.newaxis]
-    ages = np.abs(i - np.arange(tokens.start, tokens.stop))
+    i = np.arange(block.queries.start, block.queries.stop)[:, np.newaxis]
+    ages = np.abs(i - np.arange(block.tokens.start, block.tokens.stop))
     weights: NDArray[Any] = np.take(term.weight, ages, mode="clip")
     return weights
 
 
-def _scores(
-    q: NDArray[Any], terms: list[_Term], low: int, tokens: slice, out: NDArray[Any]
-) -> None:
-    """Scores of the queries from ``low`` on against the tokens, all of them."""
-    queries = slice(low, low + q.shape[0])
+def _scores(q: NDArray[Any], terms: list[_Term], block: _Block, out: NDArray[Any]) -> None:
+    """Scores of the block's queries against its tokens, all of them."""
     for n, term in enumerate(terms):
-        keys = term.k[tokens].T
-        if term.weight is None:
-            np.matmul(q, keys, out=out)
-        elif n == 0:
-            np.multiply(q @ keys, _weights(term, queries, tokens), out=out)
-        else:
-            out += (q @ keys) * _weights(term, queries, tokens)
+        target = out if n == 0 else np.empty_like(out)
+        for tokens, parts in _runs(block.edges):
+            keys = _split(term.k[block.tokens][tokens].T, parts)
+            np.matmul(q[block.queries], keys, out=_split(target[:, tokens], parts))
+        if term.weight is not None:
+            target *= _weights(term, block)
+        if n:
+            out += target
 
 
 def _outputs(
-    drive: NDArray[Any], terms: list[_Term], low: int, tokens: slice, out: NDArray[Any]
-) -> None:
-    """Charges that the tokens' pulses collect, for the queries from ``low`` on."""
-    queries = slice(low, low + drive.shape[0])
-    for n, term in enumerate(terms):
-        values = term.v[tokens]
-        if term.weight is None:
-            np.matmul(drive, values, out=out)
-        elif n == 0:
-            np.matmul(drive * _weights(term, queries, tokens), values, out=out)
-        else:
-            out += (drive * _weights(term, queries, tokens)) @ values
-
-
-def _add_old_lap(
-    plan: _Plan,
-    segment: _Segment,
-    q: NDArray[Any],
+    drive: NDArray[Any],
     terms: list[_Term],
-    stage: _Stage,
-    s_ua: NDArray[Any],
-    phi: NDArray[Any],
-    charge: NDArray[Any],
+    block: _Block,
+    out: NDArray[Any],
+    space: NDArray[Any],
 ) -> None:
-    """Add what the last lap's tokens give to queries that come before they are overwritten."""
-    assert segment.old is not None
-    arrivals = segment.stop - segment.start
-    width = min(plan.columns, plan.window - segment.start % plan.window)
-    old = slice(segment.old, segment.old + width)
-    queries = slice(segment.start, segment.stop)
-    raw = np.empty((arrivals, width), q.dtype)
-    _scores(q[queries], terms, segment.start, old, raw)
-    np.copyto(raw, 0.0, where=np.tri(arrivals, width, dtype=np.bool_))  # overwritten by now
-    # Rows of the result that lie beside these hold other segments of the last lap, or zeros.
-    drive = stage.score(raw, s_ua[queries, old], phi[queries, old])
-    more = np.empty((arrivals, charge.shape[1]), q.dtype)
-    _outputs(drive, terms, segment.start, old, more)
-    charge[:arrivals] += more
+    """Charges that the tokens' pulses collect in every sub-tile; ``space`` is scratch."""
+    for n, term in enumerate(terms):
+        weighted = drive if term.weight is None else drive * _weights(term, block)
+        target = out if n == 0 else space
+        done = 0
+        for tokens, parts in _runs(block.edges):
+            values = term.v[block.tokens][tokens]
+            np.matmul(
+                _split(weighted[:, tokens], parts),
+                values.reshape(parts, -1, values.shape[1]),
+                out=target[done : done + parts],
+            )
+            done += parts
+        if n:
+            out += space
+
+
+def _runs(edges: list[int]) -> Iterator[tuple[slice, int]]:
+    """Runs of equally wide sub-tiles: their tokens, and how many sub-tiles.
+
+    A run is one stack of products as small as a sub-tile, which BLAS does not spread over
+    threads; waiting for its threads again and again is what hurts on a busy machine.
+    """
+    widths = np.diff(edges)
+    cuts = [0, *(np.flatnonzero(np.diff(widths)) + 1), len(widths)]
+    for first, last in itertools.pairwise(cuts):
+        yield slice(edges[first], edges[last]), int(last - first)
+
+
+def _split(matrix: NDArray[Any], parts: int) -> NDArray[Any]:
+    """View of ``(n, parts * width)`` as ``(parts, n, width)``."""
+    n, width = matrix.shape[0], matrix.shape[1] // parts
+    row, column = matrix.strides
+    shape, strides = (parts, n, width), (width * column, row, column)
+    return np.lib.stride_tricks.as_strided(matrix, shape, strides)
 
 
 def _by_age(
@@ -554,6 +531,6 @@ def _by_age(
         charge[subtile[: tokens - age], asking] += drive[:, np.newaxis] * v_ua
     out = np.zeros((tokens, v.shape[1]), dtype)
     for part in charge:
-        stage.add_output(part, part, out)
+        out += stage.output(part, part)
     stage.finish(out)
     return Attention(s_ua, phi, out)
