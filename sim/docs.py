@@ -1,0 +1,243 @@
+"""Generated parts of the documents: written between BEGIN and END markers, checked for drift.
+
+Parts that follow from the code are computed on the spot. Measured figures come from
+``docs/measured``, copies of the result files that jobs wrote to ``build/report``; each says which
+configuration and which tools it was measured with, and is stale when the configuration changes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from amaranth.lib.wiring import Component
+
+from hw.params import HeadParams
+from hw.presets import PRESETS
+from sim.results import ROOT, write_text_whole
+from synth.verilog import write_head_verilog
+
+__all__ = ["MEASURED", "stale_documents", "update_documents"]
+
+MEASURED = ROOT / "docs" / "measured"
+_PART = re.compile(
+    r"(?P<begin><!-- BEGIN (?P<name>[\w-]+) -->\n)(?P<body>.*?)(?P<end><!-- END (?P=name) -->)",
+    re.DOTALL,
+)
+_RESULTS = ("cosim", "area", "bench", "formal", "mutants")
+_PICTURES = ("waveform.png", "attention.png", "area.png")
+
+
+def _table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    lines = [list(header)]
+    lines.append(["---"] * len(lines[0]))
+    lines += [[str(cell) for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+@cache
+def _interface(name: str) -> dict[str, Any]:
+    """What the generator says of a preset."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_head_verilog(PRESETS[name], Path(folder) / "head.v")
+        content: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    return content
+
+
+def _measured(name: str) -> dict[str, Any]:
+    path = MEASURED / f"{name}.json"
+    if not path.exists():
+        raise ValueError(f"docs/measured/{name}.json is missing: run its job, then `make docs`")
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if name in ("cosim", "area") and result["config_hash"] != PRESETS["default"].config_hash:
+        raise ValueError(
+            f"docs/measured/{name}.json must be of configuration "
+            f"{PRESETS['default'].config_hash}, not {result['config_hash']!r}"
+        )
+    return result
+
+
+def _provenance(result: dict[str, Any]) -> str:
+    tools = ", ".join(f"{tool} {version}" for tool, version in result["tools"].items())
+    day = result["date"].split("T")[0]
+    return f"\nConfiguration `{result['config_hash']}`, {day}; {tools}.\n"
+
+
+def _head_parameters() -> str:
+    lines = inspect.getsource(HeadParams).splitlines()
+    rows = []
+    for line in lines:
+        match = re.match(r"    (\w+): (\w+) = (\S+)  #: (.*)", line)
+        if match:
+            rows.append((f"`{match[1]}`", match[3].strip('"'), match[4]))
+    return _table(("parameter", "default", "meaning"), rows)
+
+
+def _head_ports() -> str:
+    rows = [
+        (f"`{p['name']}`", p["direction"], p["width"], p["meaning"])
+        for p in _interface("default")["ports"]
+    ]
+    return _table(("port", "direction", "bits", "meaning"), rows)
+
+
+def _head_timing() -> str:
+    rows = []
+    for name, params in PRESETS.items():
+        head = _interface(name)
+        rows.append(
+            (
+                f"`{name}`",
+                f"{params.window} x {params.rows} x {params.lanes}",
+                head["latency_clk"],
+                head["query_latency_clk"],
+                head["interval_clk"],
+                head["token_beats"],
+                head["result_beats"],
+            )
+        )
+    header = ("preset", "window x rows x lanes", "write and query", "query only", "interval")
+    return _table((*header, "token beats", "result beats"), rows)
+
+
+def _cosim() -> str:
+    result = _measured("cosim")
+    rows = [
+        ("real tokens sent", result["tokens"]),
+        ("integers compared", result["lanes_compared"]),
+        ("mismatches", result["mismatches"]),
+        ("latency, last beat in to first beat out", f"{result['latency_clk']} clocks"),
+        ("speed", f"{result['tokens_per_second']:.0f} tokens/s"),
+    ]
+    rows += [
+        (f"share of time: {part.replace('_', ' ')}", f"{share:.0%}")
+        for part, share in result["time_share"].items()
+    ]
+    source = (
+        f"\n{result['model']}, layer {result['model_layer']}, head {result['model_head']}, text "
+        f"“{result['text']}”, seed {result['seed']}, stalls in {result['stall_probability']:.0%} of "
+        f"clocks, {result['simulator']}."
+    )
+    return _table(("figure", "value"), rows) + source + _provenance(result)
+
+
+def _bench() -> str:
+    result = _measured("bench")
+    rows = [
+        (
+            row["name"],
+            f"{row['ours_s'] * 1e3:.2f} ms",
+            f"{row['reference_s'] * 1e3:.2f} ms",
+            f"{row['ratio']:.2f}",
+            f"{row['limit']:.2f}",
+        )
+        for row in result["rows"]
+    ]
+    header = ("measurement", "ours", "reference", "ratio", "limit")
+    return _table(header, rows) + _provenance(result)
+
+
+def _formal() -> str:
+    result = _measured("formal")
+    rows = [
+        (row["property"], row["method"], row["depth"], f"{row['seconds']:.1f} s", row["status"])
+        for row in result["rows"]
+    ]
+    return _table(("property", "method", "depth", "time", "status"), rows) + _provenance(result)
+
+
+def _block_interface(module: str, name: str) -> Callable[[], str]:
+    def part() -> str:
+        doc = inspect.getdoc(getattr(importlib.import_module(f"hw.{module}"), name)) or ""
+        return f"```text\n{name}\n\n{doc}\n```\n"
+
+    return part
+
+
+def _parts() -> dict[str, Callable[[], str]]:
+    parts: dict[str, Callable[[], str]] = {
+        "head-parameters": _head_parameters,
+        "head-ports": _head_ports,
+        "head-timing": _head_timing,
+        "cosim-figures": _cosim,
+        "analog-bench": _bench,
+        "formal": _formal,
+    }
+    for path in sorted((ROOT / "hw").glob("*.py")):
+        module = importlib.import_module(f"hw.{path.stem}")
+        for name, value in vars(module).items():
+            defined = inspect.isclass(value) and value.__module__ == module.__name__
+            if defined and issubclass(value, Component):
+                parts[f"interface-{name}"] = _block_interface(path.stem, name)
+    return parts
+
+
+def _documents() -> list[Path]:
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def _render(text: str, parts: dict[str, Callable[[], str]]) -> tuple[str, list[str]]:
+    """Return the text with every part as it should be, and the names of the parts that differ."""
+    stale: list[str] = []
+
+    def replace(match: re.Match[str]) -> str:
+        name = match["name"]
+        if name not in parts:
+            raise ValueError(f"generated part must be one of {sorted(parts)}, not {name!r}")
+        body = parts[name]()
+        if body != match["body"]:
+            stale.append(name)
+        return f"{match['begin']}{body}{match['end']}"
+
+    return _PART.sub(replace, text), stale
+
+
+def update_documents() -> list[Path]:
+    """Copy new results and pictures beside the documents and rewrite their generated parts.
+
+    Returns
+    -------
+    list of Path
+        The documents that changed.
+    """
+    report = ROOT / "build" / "report"
+    for name in _RESULTS:
+        if (report / f"{name}.json").exists():
+            MEASURED.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(report / f"{name}.json", MEASURED / f"{name}.json")
+    for name in _PICTURES:
+        if (report / name).exists():
+            (ROOT / "docs" / "images").mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(report / name, ROOT / "docs" / "images" / name)
+    parts, changed = _parts(), []
+    for path in _documents():
+        before = path.read_text(encoding="utf-8")
+        after, _ = _render(before, parts)
+        if after != before:
+            write_text_whole(path, after)
+            changed.append(path)
+    return changed
+
+
+def stale_documents() -> list[tuple[Path, str]]:
+    """Documents and parts that are not what their command gives today.
+
+    Raises
+    ------
+    ValueError
+        A document names an unknown part, or a measured figure is of another configuration.
+    """
+    parts = _parts()
+    return [
+        (path, name)
+        for path in _documents()
+        for name in _render(path.read_text(encoding="utf-8"), parts)[1]
+    ]
