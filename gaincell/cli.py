@@ -6,7 +6,7 @@ import dataclasses
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -15,7 +15,10 @@ from rich.table import Table
 
 from hw.params import READOUTS, HeadParams
 from hw.presets import PRESETS, preset
-from sim.results import ROOT
+from sim.results import ROOT, write_result
+
+if TYPE_CHECKING:
+    from sim.tokens import TokenSource
 
 __all__ = ["app", "main"]
 
@@ -48,6 +51,13 @@ def _params(name: Preset, readout: Readout | None) -> HeadParams:
     return params if readout is None else dataclasses.replace(params, readout=readout.value)
 
 
+def _source(count: int, seed: int, layer: int | None, head: int | None) -> TokenSource:
+    from sim.tokens import TokenSource
+
+    given = {"tokens": count, "seed": seed, "layer": layer, "head": head}
+    return TokenSource(**{name: value for name, value in given.items() if value is not None})
+
+
 def _progress(unit: str) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
@@ -78,7 +88,7 @@ def verilog(name: PresetOption = Preset.default, readout: ReadoutOption = None) 
 
 @app.command()
 def cosim(
-    tokens: TokensOption = 1200,
+    count: TokensOption = 1200,
     seed: SeedOption = 0,
     layer: LayerOption = None,
     head: HeadOption = None,
@@ -94,18 +104,18 @@ def cosim(
 ) -> None:
     """Send real tokens through Verilog and array model together; compare every integer."""
     from cocotb_tests.cosim import run_cosim
-    from sim.tokens import TokenSource, real_tokens
+    from sim.tokens import real_tokens
 
     params = _params(name, readout)
-    given = {"layer": layer, "head": head}
-    source = TokenSource(
-        tokens=tokens, seed=seed, **{key: value for key, value in given.items() if value is not None}
-    )
     trace = real_tokens(
-        source, q_bits=params.q_bits, kv_bits=params.kv_bits, rows=params.rows, lanes=params.lanes
+        _source(count, seed, layer, head),
+        q_bits=params.q_bits,
+        kv_bits=params.kv_bits,
+        rows=params.rows,
+        lanes=params.lanes,
     )
     with _progress("tokens") as progress:
-        task = progress.add_task(f"co-simulation on {simulator.value}", total=tokens)
+        task = progress.add_task(f"co-simulation on {simulator.value}", total=count)
         figures = run_cosim(
             params,
             trace,
@@ -124,6 +134,28 @@ def cosim(
     table.add_row("speed", f"{figures['tokens_per_second']:.0f} tokens/s")
     for part, share in figures["time_share"].items():
         table.add_row(f"time in {part.replace('_', ' ')}", f"{share:.0%}")
+    console.print(table)
+
+
+@app.command()
+def tokens(
+    count: TokensOption = 1200,
+    seed: SeedOption = 0,
+    layer: LayerOption = None,
+    head: HeadOption = None,
+) -> None:
+    """Compare what ideal hardware makes of real tokens' codes with the model's softmax."""
+    from sim.tokens import agreement, real_tokens
+
+    trace = real_tokens(_source(count, seed, layer, head))
+    figures = agreement(trace)
+    source = dataclasses.asdict(trace.source)
+    write_result("tokens", figures | source, config_hash=trace.source.config_hash, tools=["numpy"])
+    table = Table(title=f"{count} real tokens as codes, ideal hardware against softmax")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    for name, value in figures.items():
+        table.add_row(name.replace("_", " "), f"{value:.3f}")
     console.print(table)
 
 
@@ -168,7 +200,11 @@ def formal() -> None:
         table.add_column(column)
     for row in rows:
         table.add_row(
-            row["property"], row["method"], str(row["depth"]), f"{row['seconds']:.1f}", row["status"]
+            row["property"],
+            row["method"],
+            str(row["depth"]),
+            f"{row['seconds']:.1f}",
+            row["status"],
         )
     console.print(table)
     if any(row["status"] != "proved" for row in rows):
@@ -199,12 +235,13 @@ def report() -> None:
 
 
 @app.command()
-def demo(tokens: TokensOption = 1200, seed: SeedOption = 0) -> None:
+def demo(count: TokensOption = 1200, seed: SeedOption = 0) -> None:
     """The main job: Verilog, co-simulation of real tokens, area, pictures, report."""
     from sim.report import draw_pictures
 
     verilog()
-    cosim(tokens=tokens, seed=seed)
+    tokens(count=count, seed=seed)
+    cosim(count=count, seed=seed)
     area()
     draw_pictures()
     report()

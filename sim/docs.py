@@ -32,7 +32,7 @@ _PART = re.compile(
     r"(?P<begin><!-- BEGIN (?P<name>[\w-]+) -->\n)(?P<body>.*?)(?P<end><!-- END (?P=name) -->)",
     re.DOTALL,
 )
-_RESULTS = ("cosim", "area", "bench", "formal", "mutants")
+_RESULTS = ("cosim", "tokens", "area", "bench", "formal", "mutants")
 _PICTURES = ("waveform.png", "attention.png", "area.png")
 
 
@@ -145,6 +145,39 @@ def _bench() -> str:
     return _table(header, rows) + _provenance(result)
 
 
+def _tokens() -> str:
+    result = _measured("tokens")
+    meanings = {
+        "phi_correlation": "correlation of phi with the softmax weight, mean over queries",
+        "rank_correlation": "rank correlation of S with the score, mean over queries",
+        "phi_above_zero": "pairs of query and token with a pulse",
+        "phi_saturated": "pairs of query and token with the longest pulse",
+        "result_saturated": "results of sub-tile and lane at the limit",
+        "q_clipped": "query codes at either end",
+    }
+    rows = [(text, f"{result[name]:.3f}") for name, text in meanings.items()]
+    source = (
+        f"\nLayer {result['layer']}, head {result['head']}, {result['tokens']} tokens of "
+        f"“{result['text']}”, seed {result['seed']}."
+    )
+    return _table(("figure", "value"), rows) + source + _provenance(result)
+
+
+def _mutants() -> str:
+    result = _measured("mutants")
+    rows = [
+        ("mutants of the netlist", result["count"]),
+        ("caught", f"{result['caught']} ({result['share']:.1%})"),
+        ("survived", result["survived"]),
+    ]
+    text = _table(("figure", "value"), rows)
+    if result["survivors"]:
+        text += "\n" + _table(
+            ("survivor", "why"), [(s["mutant"], s["explanation"]) for s in result["survivors"]]
+        )
+    return text + _provenance(result)
+
+
 def _formal() -> str:
     result = _measured("formal")
     rows = [
@@ -170,6 +203,8 @@ def _parts() -> dict[str, Callable[[], str]]:
         "cosim-figures": _cosim,
         "analog-bench": _bench,
         "formal": _formal,
+        "mutants": _mutants,
+        "tokens-figures": _tokens,
     }
     for path in sorted((ROOT / "hw").glob("*.py")):
         module = importlib.import_module(f"hw.{path.stem}")
