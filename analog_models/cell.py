@@ -82,12 +82,12 @@ def _axis(name: str, values: ArrayLike) -> Floats:
             f"{name} must be one-dimensional with at least two points, not shape {axis.shape!r}"
         )
     if not np.isfinite(axis).all():
-        raise ValueError(f"{name} must be finite, not {axis[~np.isfinite(axis)][0]!r}")
+        raise ValueError(f"{name} must be finite, not {float(axis[~np.isfinite(axis)][0])!r}")
     steps = np.diff(axis)
     if not (steps > 0).all():
         i = int(np.argmax(steps <= 0))
         raise ValueError(
-            f"{name} must rise strictly, not {axis[i]!r} followed by {axis[i + 1]!r} at index {i}"
+            f"{name} must rise strictly, not {float(axis[i])!r} followed by {float(axis[i + 1])!r} at index {i}"
         )
     axis.setflags(write=False)
     return axis
@@ -123,7 +123,7 @@ class TabulatedCell:
         if self.i_out_ua.shape != shape:
             raise ValueError(f"i_out_ua must have shape {shape}, not {self.i_out_ua.shape!r}")
         if not np.isfinite(self.i_out_ua).all():
-            bad = self.i_out_ua[~np.isfinite(self.i_out_ua)][0]
+            bad = float(self.i_out_ua[~np.isfinite(self.i_out_ua)][0])
             raise ValueError(f"i_out_ua must be finite, not {bad!r}")
         self.i_out_ua.setflags(write=False)
         order = min(3, self.vstore_v.size - 1)

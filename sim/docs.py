@@ -122,9 +122,9 @@ def _cosim() -> str:
         for part, share in result["time_share"].items()
     ]
     source = (
-        f"\n{result['model']}, layer {result['model_layer']}, head {result['model_head']}, text "
-        f"“{result['text']}”, seed {result['seed']}, stalls in {result['stall_probability']:.0%} of "
-        f"clocks, {result['simulator']}."
+        f"\n{result['model']}, layer {result['model_layer']}, head {result['model_head']}, "
+        f"text “{result['text']}”, seed {result['seed']}, {result['simulator']}, "
+        f"stalls in {result['stall_probability']:.0%} of clocks."
     )
     return _table(("figure", "value"), rows) + source + _provenance(result)
 
