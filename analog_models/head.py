@@ -86,6 +86,7 @@ class SteppedHead:
         self.params = params
         self.bank = SubTiles(params)
         self._writes: dict[str, _Write] = {}
+        self._signs: Bools | None = None
         self._packed_signs = 0
 
     def reset(self) -> None:
@@ -190,9 +191,9 @@ class SteppedHead:
 
     def read_outputs_packed(self) -> tuple[int, int]:
         """One clock of readout as two integers; bit ``subtile * lanes + lane``."""
-        starts = self.bank.readout_starts
         pulses, signs = self.bank.read_outputs()
-        if starts:
+        if signs is not self._signs:  # the bank makes a new array for every readout
+            self._signs = signs
             self._packed_signs = pack_bits(signs)
         return pack_bits(pulses), self._packed_signs
 

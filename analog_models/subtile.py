@@ -96,8 +96,3 @@ class SubTiles:
         if self._read_clock == self.params.count_max:
             self._read_clock = 0
         return pulses, self._signs
-
-    @property
-    def readout_starts(self) -> bool:
-        """Whether the next readout clock is a first one."""
-        return self._read_clock == 0
