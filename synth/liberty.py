@@ -21,8 +21,8 @@ __all__ = [
     "Adder",
     "Cell",
     "Group",
-    "Library",
     "LibertyError",
+    "Library",
     "open_library",
     "parse_liberty",
     "truth_table",
@@ -216,7 +216,6 @@ def truth_table(function: str, inputs: tuple[str, ...]) -> int | None:
 # --- Cells --------------------------------------------------------------------------------------
 
 _NAND2 = 0b0111
-_AND2, _XOR2 = 0b1000, 0b0110
 _MAJORITY, _XOR3 = 0b11101000, 0b10010110
 
 #: Cells with these attributes have a function but another purpose than logic.
@@ -248,7 +247,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Adder:
-    """A full adder, or a half adder, of a library."""
+    """A full adder of a library."""
 
     name: str
     area_um2: float
@@ -307,20 +306,20 @@ def _cell(group: Group) -> Cell:
     )
 
 
-def _adder(cells: list[Cell], total: int, carry: int, inputs: int) -> Adder | None:
-    """Smallest cell of just these two functions."""
+def _full_adder(cells: list[Cell]) -> Adder | None:
+    """Smallest cell of three inputs whose two outputs are their sum and their carry."""
     found = []
     for cell in cells:
         by_table = {table: output for output, table in cell.tables.items()}
-        if len(cell.inputs) == inputs and cell.outputs == 2 and by_table.keys() == {total, carry}:
+        if len(cell.inputs) == 3 and cell.outputs == 2 and by_table.keys() == {_XOR3, _MAJORITY}:
             assert cell.area_um2 is not None
             found.append(
                 Adder(
                     name=cell.name,
                     area_um2=cell.area_um2,
                     inputs=cell.inputs,
-                    sum=by_table[total],
-                    carry=by_table[carry],
+                    sum=by_table[_XOR3],
+                    carry=by_table[_MAJORITY],
                 )
             )
     return min(found, key=lambda adder: (adder.area_um2, adder.name), default=None)
@@ -339,7 +338,6 @@ class Library:
     gate_equivalent_um2: float  #: its area
     flip_flop: str  #: smallest plain D flip-flop, on the rising edge if there is one
     full_adder: Adder | None
-    half_adder: Adder | None
     forbidden: tuple[str, ...]  #: cells that synthesis must not use
 
 
@@ -418,7 +416,6 @@ def open_library(path: Path | str | None = None, *, cache_dir: Path | None = Non
         nand2=min(nands)[1],
         gate_equivalent_um2=min(nands)[0],
         flip_flop=min(flops)[2],
-        full_adder=_adder(usable, _XOR3, _MAJORITY, 3),
-        half_adder=_adder(usable, _XOR2, _AND2, 2),
+        full_adder=_full_adder(usable),
         forbidden=tuple(cell.name for cell in cells.values() if not cell.usable),
     )
