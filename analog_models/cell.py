@@ -87,7 +87,8 @@ def _axis(name: str, values: ArrayLike) -> Floats:
     if not (steps > 0).all():
         i = int(np.argmax(steps <= 0))
         raise ValueError(
-            f"{name} must rise strictly, not {float(axis[i])!r} followed by {float(axis[i + 1])!r} at index {i}"
+            f"{name} must rise strictly, not {float(axis[i])!r} followed by "
+            f"{float(axis[i + 1])!r} at index {i}"
         )
     axis.setflags(write=False)
     return axis

@@ -61,10 +61,11 @@ class Dac:
 
     def codes(self, v_store_v: ArrayLike) -> NDArray[np.intp]:
         """Code of the level nearest to each voltage, clipped to the range."""
-        per_v = (self.levels - 1) / (self.v_max_v - self.v_min_v)
-        scaled = np.subtract(v_store_v, self.v_min_v, dtype=np.float64)
-        scaled = np.rint(np.multiply(scaled, per_v))
-        return np.clip(scaled, 0, self.levels - 1).astype(np.intp)
+        scaled: Floats = np.atleast_1d(np.subtract(v_store_v, self.v_min_v, dtype=np.float64))
+        scaled *= (self.levels - 1) / (self.v_max_v - self.v_min_v)
+        np.rint(scaled, out=scaled)
+        np.clip(scaled, 0.0, self.levels - 1.0, out=scaled)
+        return scaled.astype(np.intp).reshape(np.shape(v_store_v))
 
 
 def level_currents(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -218,7 +219,8 @@ def attend(
             i_max_ua=currents.i_max_ua,
         )
         stage = _Exact(score_converter, output_converter)
-        codes = np.rint(queries * float(score_converter.q_max)).astype(np.float64)
+        codes = np.multiply(queries, float(score_converter.q_max), dtype=np.float64)
+        np.rint(codes, out=codes)
         k_codes, v_codes = dac.codes(keys), dac.codes(values)
         if decay_per_token:
             table = currents.table(plan.window)
@@ -329,6 +331,18 @@ class _Term:
     v: NDArray[Any]
     weight: NDArray[Any] | None  #: by age; None is one throughout
 
+    @cached_property
+    def k_by_row(self) -> NDArray[Any]:
+        """Transpose of ``k`` in memory, which small products read faster than a view of it.
+
+        Rows are a little longer than needed: a distance of a power of two would let them evict
+        each other from the cache.
+        """
+        tokens, rows = self.k.shape
+        transposed = np.empty((rows, tokens + 8), self.k.dtype)[:, :tokens]
+        transposed[:] = self.k.T
+        return transposed
+
 
 class _Stage:
     """Elementwise steps between the products, in place wherever possible."""
@@ -355,8 +369,8 @@ class _Exact(_Stage):
     def score(self, raw: Floats, s_ua: Floats, phi: Floats) -> Floats:
         np.divide(raw, float(self._score.q_max), out=s_ua)
         ticks = self._score.phi_ticks(raw, out=raw)
+        # The reciprocal still gives 1.0 for the longest pulse, for every q_bits allowed.
         np.multiply(ticks, 1.0 / (self._score.q_max * PHI_GRID), out=phi)
-        np.minimum(phi, 1.0, out=phi)
         return ticks
 
     def output(self, raw: Floats, half: Floats) -> Floats:
@@ -396,15 +410,17 @@ def _run(plan: _Plan, q: NDArray[Any], terms: list[_Term], stage: _Stage) -> Att
     far slower than what they save.
     """
     tokens, lanes = plan.tokens, terms[0].v.shape[1]
-    # zeros() leaves untouched pages unmapped, so what nobody attends to costs nothing.
-    s_ua = np.zeros((tokens, tokens), q.dtype)
-    phi = np.zeros((tokens, tokens), q.dtype)
+    # One allocation, zeroed only where nobody attends: pages are what costs here.
+    both = np.empty((2, tokens, tokens), q.dtype)
+    s_ua, phi = both
     out = np.empty((tokens, lanes), q.dtype)
     # Work space is allocated once: fresh pages cost more than the arithmetic on them.
     scores = np.empty(0, q.dtype)
     charges = np.empty((2, 0), q.dtype)
     for block in plan.blocks():
         low, high = block.queries.start, block.queries.stop
+        both[:, block.queries, : block.tokens.start] = 0.0
+        both[:, block.queries, block.tokens.stop :] = 0.0
         n, seen, parts = high - low, block.edges[-1], len(block.edges) - 1
         if scores.size < n * seen:
             scores = np.empty(min(plan.window + plan.columns, tokens) * n, q.dtype)
@@ -449,7 +465,7 @@ def _scores(q: NDArray[Any], terms: list[_Term], block: _Block, out: NDArray[Any
     for n, term in enumerate(terms):
         target = out if n == 0 else np.empty_like(out)
         for tokens, parts in _runs(block.edges):
-            keys = _split(term.k[block.tokens][tokens].T, parts)
+            keys = _split(term.k_by_row[:, block.tokens][:, tokens], parts)
             np.matmul(q[block.queries], keys, out=_split(target[:, tokens], parts))
         if term.weight is not None:
             target *= _weights(term, block)
