@@ -1,0 +1,188 @@
+"""Sender against the beats of each answer, with stalls on both sides."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from test_hw_bench import SMALL, Clocked, StreamRules, pack, seeds, simulate, small, stalls
+
+from hw.packet import Answer, PacketError, answer_beats
+from hw.sender import Sender
+from sim.reference.readout import pack_sums
+from sim.reference.sender import Beat, answer_stream
+
+
+def random_answer(params, rng):
+    """Tag, error, sums and flags; sums at the ends of their range more often than not."""
+    top = params.subtiles * params.count_max
+    often = rng.choice((0.0, 0.2, 0.9))
+    return (
+        rng.randrange(2**params.tag_bits),
+        rng.choice([PacketError.NONE] * 4 + list(PacketError)),
+        [rng.choice((-top, top, -1, 0, rng.randint(-top, top))) for _ in range(params.lanes)],
+        [rng.random() < often for _ in range(params.lanes)],
+    )
+
+
+def offer(clk: Clocked, params, answer=None, rng=None) -> None:
+    """Offer an answer, or none and noise in its place."""
+    port = clk.dut.answer
+    clk.ctx.set(port.valid, int(answer is not None))
+    if answer is None:
+        if rng is not None:
+            clk.set(
+                sums=rng.getrandbits(params.lanes * params.sum_bits),
+                full_scale=rng.getrandbits(params.lanes),
+            )
+        return
+    tag, error, sums, full = answer
+    clk.ctx.set(port.payload, {"tag": tag, "error": error})
+    clk.set(sums=pack_sums(params, sums), full_scale=pack(full, 1))
+
+
+def beat_now(clk: Clocked) -> Beat:
+    data, last, lanes = clk.get("m_axis_tdata", "m_axis_tlast", "full_scale_lanes")
+    return Beat(data, bool(last), lanes)
+
+
+@small()
+@pytest.mark.parametrize("error", tuple(PacketError), ids=lambda error: error.name)
+def test_answer_without_stalls(params, error):
+    """Header `latency_clk` clocks after the answer was taken, then a beat per clock."""
+    top = params.subtiles * params.count_max
+    answer = (
+        2**params.tag_bits - 1,
+        error,
+        [top if lane % 3 else -top for lane in range(params.lanes)],
+        [lane % 2 == 1 for lane in range(params.lanes)],
+    )
+    rng = random.Random(0)
+
+    async def bench(clk: Clocked) -> None:
+        for _ in range(2):
+            assert clk.get("idle", "m_axis_tvalid") == (1, 0)
+            clk.set(m_axis_tready=1)
+            offer(clk, params, answer)
+            assert clk.ctx.get(clk.dut.answer.ready) == 1
+            await clk.edge()
+            for beat in answer_stream(params, *answer):
+                # The sums were copied: the readout may count the next query.
+                offer(clk, params, None, rng)
+                assert clk.get("m_axis_tvalid", "idle") == (1, 0)
+                assert clk.ctx.get(clk.dut.answer.ready) == 0
+                assert beat_now(clk) == beat
+                await clk.edge()
+
+    simulate(Sender(params), bench)
+
+
+@small()
+def test_full_scale_flag_of_each_lane(params):
+    async def bench(clk: Clocked) -> None:
+        clk.set(m_axis_tready=1)
+        for lane in range(params.lanes):
+            flags = [n == lane for n in range(params.lanes)]
+            answer = (lane % 2, PacketError.NONE, [0] * params.lanes, flags)
+            offer(clk, params, answer)
+            await clk.edge()
+            offer(clk, params)
+            beats = []
+            while clk.get("m_axis_tvalid"):
+                beats.append(beat_now(clk))
+                await clk.edge()
+            assert beats == answer_stream(params, *answer)
+            assert [b.full_scale_lanes for b in beats].index(1) == 1 + lane // params.lanes_per_beat
+
+    simulate(Sender(params), bench)
+
+
+@small()
+@seeds()
+def test_random_answers_and_stalls(params, seed):
+    rng = random.Random(seed)
+    answers = [random_answer(params, rng) for _ in range(60)]
+
+    async def bench(clk: Clocked) -> None:
+        rules = StreamRules("m_axis")
+        offer_stall, take_stall = stalls(rng), stalls(rng)
+        given, owed, offered, just_taken = 0, [], False, False
+        while given < len(answers) or owed:
+            offered = given < len(answers) and (offered or not offer_stall())
+            offer(clk, params, answers[given] if offered else None, rng)
+            ready = not take_stall()
+            clk.set(m_axis_tready=ready)
+            valid = clk.get("m_axis_tvalid")
+            assert valid == bool(owed), "valid while and only while beats are owed"
+            assert clk.get("idle") == (not owed)
+            assert valid or not just_taken
+            data, last, lanes = beat_now(clk)
+            if valid:
+                assert (data, last) == owed[0][:2]
+            # Lanes are counted once, when the beat leaves.
+            assert lanes == (owed[0].full_scale_lanes if valid and ready else 0)
+            if rules.clock(valid, ready, (data, last)):
+                owed.pop(0)
+            just_taken = offered and clk.ctx.get(clk.dut.answer.ready)
+            if just_taken:
+                assert not valid
+                owed = answer_stream(params, *answers[given])
+                given, offered = given + 1, False
+            await clk.edge()
+            assert clk.now < 20000, "the sender hangs"
+
+    simulate(Sender(params), bench)
+
+
+@small()
+@seeds()
+def test_reset_in_mid_packet(params, seed):
+    rng = random.Random(seed)
+
+    async def bench(clk: Clocked) -> None:
+        for _ in range(20):
+            clk.set(m_axis_tready=1)
+            for stop in (rng.randint(0, params.result_beats), None):
+                answer = random_answer(params, rng)
+                offer(clk, params, answer)
+                await clk.edge()
+                offer(clk, params, None, rng)
+                for beat in answer_stream(params, *answer)[:stop]:
+                    assert beat_now(clk) == beat
+                    await clk.edge()
+                if stop is not None:
+                    await clk.reset()
+                assert clk.get("m_axis_tvalid", "idle") == (0, 1)
+
+    simulate(Sender(params), bench)
+
+
+def test_latency_clk():
+    # `test_answer_without_stalls` sees the header in the clock after the answer was taken.
+    assert Sender.latency_clk == 1
+
+
+@small()
+@seeds()
+def test_reference_and_host_software_agree(params, seed):
+    rng = random.Random(seed)
+    for _ in range(50):
+        tag, error, sums, full = random_answer(params, rng)
+        valid = error is PacketError.NONE
+        answer = Answer(
+            tag=tag, error=error, full_scale=valid and any(full), sums=tuple(sums) if valid else ()
+        )
+        beats = answer_stream(params, tag, error, sums, full)
+        assert [beat.data for beat in beats] == answer_beats(params, answer)
+        assert [beat.last for beat in beats] == [False] * (len(beats) - 1) + [True]
+        assert sum(beat.full_scale_lanes for beat in beats) == (sum(full) if valid else 0)
+
+
+def test_reference():
+    beats = answer_stream(
+        SMALL["tiny"], 0xABCD, PacketError.NONE, [1, -1, 2, -30], [True, False, True, False]
+    )
+    assert beats == [
+        Beat(0x00ABCD02, False, 0), Beat(0xE202FF01, True, 2),
+    ]  # fmt: skip
+    assert answer_stream(SMALL["tiny"], 1, PacketError.EMPTY) == [Beat(0x04000101, True, 0)]
