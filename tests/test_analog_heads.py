@@ -724,3 +724,10 @@ def test_inputs_are_left_alone():
         attend(*arrays, quantise=quantise, window=20)
     for array, copy in zip(arrays, copies, strict=True):
         assert (array == copy).all()
+
+
+def test_example_of_the_documentation(capsys):
+    page = Path(__file__).parents[1] / "docs" / "blocks" / "analog_models.md"
+    code = page.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    exec(compile(code, page.name, "exec"), {})
+    assert capsys.readouterr().out == "(200, 200) True (200, 64)\nTrue\n"
