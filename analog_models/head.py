@@ -185,6 +185,15 @@ class SteppedHead:
         self._check_bools("column_mask", column_mask, self.params.window)
         self.bank.convert_scores(column_mask)
 
+    @property
+    def phi_clk(self) -> NDArray[np.float64]:
+        """Phi of every column, masked ones included, of the scores held now; clocks, (window,)."""
+        return self.params.score_converter.phi_clk(self.bank.keys.charge)
+
+    def output_signs_packed(self) -> int:
+        """Signs the next readout will have, known once conversion is over; packed as pulses are."""
+        return pack_bits(self.bank.values.charge < 0)
+
     def read_outputs(self) -> tuple[Bools, Bools]:
         """One clock of readout: pulses and signs (true is negative), ``(subtiles, lanes)`` each."""
         return self.bank.read_outputs()

@@ -9,7 +9,7 @@ import numpy as np
 from cocotb.triggers import FallingEdge
 from numpy.typing import NDArray
 
-from analog_models.head import SteppedHead, pack_bits, unpack_bits
+from analog_models.head import SteppedHead, unpack_bits
 from hw.params import HeadParams
 
 __all__ = ["ArrayBridge", "unpack_codes"]
@@ -53,6 +53,9 @@ class ArrayBridge:
         self._converting = self._reading = False
         self.model_s = 0.0  #: seconds spent in the model
         self.bridge_s = 0.0  #: seconds spent in the bridge, the model's not included
+        self.queries = 0  #: conversions begun
+        self.keep_phi = range(0)  #: queries whose phi is kept
+        self.phi: list[NDArray[np.float64]] = []  #: phi of each of them, 0..1, (window,)
         self.clocks = 0  #: clocks seen
 
     def _call(self, method: Any, *args: Any) -> Any:
@@ -95,12 +98,17 @@ class ArrayBridge:
         if int(self._outputs_reset.value):
             self._call(array.reset_outputs)
         if int(self._convert.value):
-            self._call(array.convert_scores, unpack_bits(int(self._mask.value), p.window))
-            self._converting = True
+            mask = unpack_bits(int(self._mask.value), p.window)
+            if not self._converting:
+                self._converting = True
+                if self.queries in self.keep_phi:
+                    self.phi.append(np.where(mask, array.phi_clk, 0.0) / p.convert_clk)
+                self.queries += 1
+            self._call(array.convert_scores, mask)
         elif self._converting:
             # The converters decide their signs as soon as the charge is complete.
             self._converting = False
-            self._sign.value = self._call(lambda: pack_bits(array.bank.values.charge < 0))
+            self._sign.value = self._call(array.output_signs_packed)
         if int(self._readout.value):
             self._pulse.value, self._sign.value = self._call(array.read_outputs_packed)
             self._reading = True

@@ -10,15 +10,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cocotb_tests.runner import SimulationError, prepare_head, run_simulation
 from hw.params import HeadParams
+from sim.attention_map import draw_attention_map
 from sim.results import ROOT, write_result, write_text_whole
 from sim.tokens import TokenTrace
 
 __all__ = ["run_cosim"]
 
+#: First query of the attention picture, and how many; moved forward if the run is shorter.
+PHI_TOKENS = (600, 48)
 TOOLS = ("amaranth", "cocotb", "cocotbext-axi", "pyosys", "verilator", "numpy")
+
+
+def _by_token(
+    phi: NDArray[np.float64], first: int, tokens: int, window: int
+) -> NDArray[np.float64]:
+    """Phi of the queries from ``first`` on, by token instead of by column; (tokens, tokens)."""
+    by_token = np.zeros((tokens, tokens))
+    for query, columns in enumerate(phi, start=first):
+        seen = np.arange(max(0, query - window + 1), query + 1)
+        by_token[query, seen] = columns[seen % window]
+    return by_token
 
 
 def run_cosim(
@@ -34,7 +49,8 @@ def run_cosim(
     """Send every token of a trace through the generated Verilog and the array model.
 
     Each token is written and queried in one packet; every integer of every lane of its answer is
-    compared with the functional model. Writes ``cosim.json`` and ``wave.json``.
+    compared with the functional model. Writes ``cosim.json``, ``wave.json`` and
+    the picture ``attention.png``, whose pulses are those of the array model in the run.
 
     Parameters
     ----------
@@ -76,15 +92,19 @@ def run_cosim(
         scratch = Path(name)
         codes = scratch / "codes.npz"
         np.savez(codes, q_codes=trace.q_codes, k_codes=trace.k_codes, v_codes=trace.v_codes)
-        files = {key: scratch / key for key in ("wave", "progress", "figures")}
+        files = {key: scratch / key for key in ("wave", "progress", "figures", "phi.npy")}
+        first, count = PHI_TOKENS
+        first = max(0, min(first, len(trace.q_codes) - count))
         job = {
             "params": params.as_dict(),
             "codes": str(codes),
             "seed": trace.source.seed,
             "stall_probability": stall_probability,
             "decay_per_token": decay_per_token,
-            "wave_clocks": 100,
-            **{key: str(path) for key, path in files.items()},
+            "wave_clocks": 80,
+            "phi_first": first,
+            "phi_count": count,
+            **{path.stem: str(path) for path in files.values()},
         }
         stop = threading.Event()
 
@@ -107,6 +127,7 @@ def run_cosim(
             watcher.join()
         figures = json.loads(files["figures"].read_text(encoding="utf-8"))
         wave = files["wave"].read_text(encoding="utf-8")
+        phi = np.load(files["phi.npy"])
     figures |= {
         "seed": trace.source.seed,
         "model": "SmolLM2-135M-Instruct",
@@ -122,4 +143,12 @@ def run_cosim(
     write_text_whole(report / "wave.json", wave)
     if failure is not None:
         raise failure
+    draw_attention_map(
+        report / "attention.png",
+        trace,
+        _by_token(phi, first, len(trace.q_codes), params.window),
+        window=params.window,
+        first=first,
+        count=len(phi),
+    )
     return figures

@@ -78,6 +78,7 @@ async def real_tokens(dut: Any) -> None:
     trace = np.load(job["codes"])
     q, k, v = (trace[name].tolist() for name in ("q_codes", "k_codes", "v_codes"))
     bench = HeadBench(dut, params, decay_per_token=job["decay_per_token"])
+    bench.bridge.keep_phi = range(job["phi_first"], job["phi_first"] + job["phi_count"])
     await bench.start()
 
     # One token alone: its latency and its waveform.
@@ -105,6 +106,7 @@ async def real_tokens(dut: Any) -> None:
     await bench.drain()
     seconds = time.perf_counter() - start
     clocks = bench.bridge.clocks - clocks
+    np.save(job["phi"], np.array(bench.bridge.phi))
     progress.write_text(str(bench.answers), encoding="utf-8")
 
     shares = {

@@ -55,5 +55,5 @@ fi
 pip="$venv/bin/python -m pip --disable-pip-version-check --no-input -q"
 echo "Installing Python packages into $venv"
 $pip install -c requirements/constraints.txt -e '.[dev]'
-$pip install --no-deps -r requirements/data.txt
+$pip install --no-deps --use-pep517 -r requirements/data.txt
 touch "$venv/.ready"
