@@ -51,7 +51,9 @@ def test_random(params, seed):
             often = rng.choice((0.02, 0.3, 0.9))
             results = [
                 [
-                    rng.choice((-top, top)) if rng.random() < often else rng.randint(1 - top, top - 1)
+                    rng.choice((-top, top))
+                    if rng.random() < often
+                    else rng.randint(1 - top, top - 1)
                     for _ in range(params.lanes)
                 ]
                 for _ in range(params.subtiles)

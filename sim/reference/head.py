@@ -16,7 +16,14 @@ from sim.reference.sequencer import timetable
 from sim.reference.status import StatusClock, StatusValues, status_values
 from sim.reference.window import Event, window_state
 
-__all__ = ["ArrayFunction", "HeadReference", "Outcome", "Stored", "head_latency_clk"]
+__all__ = [
+    "ArrayFunction",
+    "HeadReference",
+    "Outcome",
+    "Stored",
+    "head_interval_clk",
+    "head_latency_clk",
+]
 
 
 class Stored(NamedTuple):
@@ -107,3 +114,18 @@ def head_latency_clk(params: HeadParams, command: Command) -> int:
         raise ValueError(f"command must be one that queries, not {command!r}")
     # A clock into the receiver's registers, a clock into the sender's.
     return 1 + answer_clk + 1
+
+
+def head_interval_clk(params: HeadParams) -> int:
+    """Clocks between answers to packets that write and query, never stalled from outside.
+
+    The longest of three loops: the schedule of one packet; receiving a packet, which begins when
+    the one before was taken, and leading it to where it is taken; and sending an answer.
+    """
+    table = timetable(params, Command.WRITE_QUERY)
+    token_beats = 1 + params.k_beats + params.v_beats + params.q_beats
+    return max(
+        table.busy_clk + 1,
+        1 + table.taken_clk + token_beats,
+        1 + params.result_beats,
+    )
