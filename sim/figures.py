@@ -35,7 +35,7 @@ _PHASES = (
 #: What a recorded signal is called in the picture.
 _TITLES = {
     "s_axis_tvalid": "token beat valid",
-    "s_axis_tlast": "last beat",
+    "s_axis_tlast": "last token beat",
     "ana_k_write": "write K",
     "ana_v_write": "write V",
     "ana_scores_reset": "reset integrators 1",
@@ -46,7 +46,7 @@ _TITLES = {
     "ana_readout": "read out",
     "ana_out_pulse": "result pulses high",
     "m_axis_tvalid": "result beat valid",
-    "m_axis_tlast": "last beat",
+    "m_axis_tlast": "last result beat",
 }
 
 
@@ -58,6 +58,7 @@ class Phase:
     colour: str
     start: int  #: first clock, counted from the start of the recording
     clocks: int
+    complete: bool = True  #: False: the recording ends before the phase does
 
 
 def _save(figure: Figure, path: Path, salt: str) -> tuple[Path, Path]:
@@ -87,15 +88,20 @@ def wave_phases(wave: Mapping[str, Any]) -> list[Phase]:
         values = next((signals[name] for name in names if name in signals), None)
         high = [span for span in _spans(values or []) if span[2]]
         if high:
-            phases.append(Phase(title=title, colour=colour, start=high[0][0], clocks=high[0][1]))
+            start, clocks, _ = high[0]
+            complete = start + clocks < len(values or [])
+            phases.append(
+                Phase(title=title, colour=colour, start=start, clocks=clocks, complete=complete)
+            )
     return phases
 
 
 def draw_waveform(path: Path, wave: Mapping[str, Any]) -> tuple[Path, Path]:
     """Draw one token's phases from a recorded run, as PNG and as SVG.
 
-    One-bit signals are traces. Of a wider signal the number of bits that are high is shown, span by
-    span: of 64 pulses at once that is what one can read.
+    One-bit signals are traces. Of a wider signal the number of bits that are high is shown: of 64
+    pulses at once that is what one can read. It stands in the spans where it has room, else it is
+    drawn as a height.
 
     Parameters
     ----------
@@ -125,19 +131,24 @@ def draw_waveform(path: Path, wave: Mapping[str, Any]) -> tuple[Path, Path]:
         clocks = min(clocks, max(phase.start + phase.clocks for phase in phases) + 3)
 
     rows = len(signals)
-    figure = Figure(figsize=(12.0, 1.55 + 0.34 * rows), facecolor="white", layout="constrained")
+    latency = _latency(signals)
+    below = 0.95 if latency else 0.15
+    figure = Figure(
+        figsize=(12.0, 1.25 + 0.34 * (rows + below)), facecolor="white", layout="constrained"
+    )
     axis: Axes = figure.subplots()
     axis.set_xlim(0, clocks)
-    axis.set_ylim(rows + 0.15, -1.75)
+    axis.set_ylim(rows + below, -1.75)
     for phase in phases:
         end = phase.start + phase.clocks
         # Writing V runs within the integration: its title takes the second line.
         level = -0.55 if phase.title == "write V" else -1.2
         axis.axvspan(phase.start, end, color=phase.colour, alpha=0.13, lw=0, zorder=0)
         axis.plot([phase.start, end], [level + 0.36] * 2, color=phase.colour, lw=3.2, zorder=3)
+        number = f"{'' if phase.complete else '≥ '}{phase.clocks}"
         narrow = phase.clocks < 8
         axis.annotate(
-            f"{phase.title} {phase.clocks}" if narrow else f"{phase.title}\n{phase.clocks} clocks",
+            f"{phase.title} {number}" if narrow else f"{phase.title}\n{number} clocks",
             ((phase.start + end) / 2, level + 0.2),
             ha="center",
             va="bottom",
@@ -158,6 +169,25 @@ def draw_waveform(path: Path, wave: Mapping[str, Any]) -> tuple[Path, Path]:
             axis.plot(xs, ys, color=_TRACE, lw=1.5, solid_joinstyle="miter", zorder=2)
         else:
             _draw_bus(axis, [int(value).bit_count() for value in values], top, bottom)
+    if latency:
+        level = rows + 0.55
+        axis.annotate(
+            "",
+            (latency[1], level),
+            (latency[0], level),
+            arrowprops={"arrowstyle": "<->", "color": _INK, "lw": 1.0, "shrinkA": 0, "shrinkB": 0},
+        )
+        axis.text(
+            sum(latency) / 2,
+            level,
+            f"latency: {latency[1] - latency[0]} clocks from the last token beat to the first "
+            "result beat",
+            ha="center",
+            va="center",
+            fontsize=9,
+            color=_INK,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 2.0},
+        )
     axis.set_yticks(
         [row + 0.5 for row in range(rows)],
         [_TITLES.get(signal["name"], signal["name"]) for signal in signals],
@@ -178,30 +208,55 @@ def draw_waveform(path: Path, wave: Mapping[str, Any]) -> tuple[Path, Path]:
     return _save(figure, path, "waveform")
 
 
+def _latency(signals: Sequence[Mapping[str, Any]]) -> tuple[int, int] | None:
+    """Clocks of the last token beat and of the first result beat, if both were recorded."""
+    edges = []
+    for name in ("s_axis_tlast", "m_axis_tvalid"):
+        values = next((signal["values"] for signal in signals if signal["name"] == name), [])
+        edges.append(next((clock for clock, value in enumerate(values) if value), -1))
+    return (edges[0], edges[1]) if 0 <= edges[0] < edges[1] else None
+
+
 def _draw_bus(axis: Axes, values: Sequence[int], top: float, bottom: float) -> None:
-    """Draw labelled hexagons; a value of zero is a flat line."""
+    """Draw labelled hexagons, or heights where the labels have no room; zero is a flat line."""
+    spans = _spans(values)
+    axis.plot([0, len(values)], [bottom] * 2, color=_TRACE, lw=1.2, zorder=2)
     middle, slope = (top + bottom) / 2, 0.18
-    for start, length, value in _spans(values):
-        end = start + length
-        if not value:
-            axis.plot([start, end], [bottom] * 2, color=_TRACE, lw=1.2, zorder=2)
-            continue
-        corners = [
-            (start, middle),
-            (start + slope, top),
-            (end - slope, top),
-            (end, middle),
-            (end - slope, bottom),
-            (start + slope, bottom),
-        ]
-        axis.add_patch(Polygon(corners, facecolor=_BUS, edgecolor=_TRACE, lw=0.9, zorder=2))
-        text = str(value)
-        if length >= 0.55 * len(text):
-            size = 6.6 if len(text) > 2 and length < 2 else 7.2
-            middle_x = (start + end) / 2
-            axis.text(
-                middle_x, middle + 0.02, text, ha="center", va="center", fontsize=size, zorder=3
+    if all(length >= 0.8 * len(str(value)) for _, length, value in spans if value):
+        for start, length, value in spans:
+            end = start + length
+            if not value:
+                continue
+            corners = [
+                (start, middle),
+                (start + slope, top),
+                (end - slope, top),
+                (end, middle),
+                (end - slope, bottom),
+                (start + slope, bottom),
+            ]
+            axis.add_patch(
+                Polygon(corners, facecolor=_BUS, edgecolor=_TRACE, lw=0.9, closed=True, zorder=2)
             )
+            axis.text(
+                (start + end) / 2,
+                middle + 0.02,
+                str(value),
+                ha="center",
+                va="center",
+                fontsize=7.2,
+                zorder=3,
+            )
+        return
+    peak = max(values)
+    xs, ys = [0.0], [bottom]
+    for start, length, value in spans:
+        xs += [start, start + length]
+        ys += [bottom - (bottom - top) * value / peak] * 2
+    axis.fill_between(xs, ys, bottom, color=_TRACE, alpha=0.25, lw=0, zorder=2)
+    axis.plot(xs, ys, color=_TRACE, lw=1.3, zorder=2)
+    last = max(start + length for start, length, value in spans if value)
+    axis.text(last + 0.6, middle, f"at most {peak}", va="center", fontsize=8, color=_MUTED)
 
 
 # --- area ---------------------------------------------------------------------------------------
@@ -220,10 +275,14 @@ _BLOCK_COLOURS = (
 )
 
 
+def _share(share: float) -> str:
+    return f"{share:.1%}" if share >= 0.0005 else "under 0.1%"
+
+
 def draw_area(path: Path, area_result: Mapping[str, Any]) -> tuple[Path, Path]:
     """Draw the area of every block for both readouts, as PNG and as SVG.
 
-    Above, one stacked bar per readout, to one scale; below, block by block.
+    Above, one stacked bar per readout, to one scale; below, the blocks with the first readout.
 
     Parameters
     ----------
@@ -244,18 +303,18 @@ def draw_area(path: Path, area_result: Mapping[str, Any]) -> tuple[Path, Path]:
         block: _BLOCK_COLOURS[min(index, len(_BLOCK_COLOURS) - 1)]
         for index, block in enumerate(blocks)
     }
-    figure = Figure(figsize=(11.0, 2.9 + 0.36 * len(blocks)), facecolor="white")
+    figure = Figure(figsize=(11.0, 3.0 + 0.29 * len(blocks)), facecolor="white")
     figure.set_layout_engine("constrained", h_pad=0.08)
-    ratios = [len(readouts) * 1.15, len(blocks)]
+    ratios = [len(readouts) * 1.6, len(blocks)]
     whole, parts = figure.subplots(2, 1, height_ratios=ratios)
     largest = max(head["gate_equivalents"] for head in readouts.values())
 
-    for row, (name, head) in enumerate(readouts.items()):
+    for row, head in enumerate(readouts.values()):
         at = 0.0
         for block in blocks:
             size = head["blocks"][block]["gate_equivalents"]
             share = size / head["gate_equivalents"]
-            whole.barh(row, size, left=at, height=0.62, color=colours[block], ec="white", lw=0.8)
+            whole.barh(row, size, left=at, height=0.72, color=colours[block], ec="white", lw=0.8)
             if size / largest > 0.055:
                 text = f"{block.replace('_', ' ')}\n{share:.0%}"
                 whole.text(
@@ -283,33 +342,31 @@ def draw_area(path: Path, area_result: Mapping[str, Any]) -> tuple[Path, Path]:
         parse_math=False,
     )
 
-    height = 0.8 / len(readouts)
-    for index, (name, head) in enumerate(readouts.items()):
-        sizes = [head["blocks"][block]["gate_equivalents"] for block in blocks]
-        places = [row - 0.4 + height * (index + 0.5) for row in range(len(blocks))]
-        alpha = 1.0 if index == 0 else 0.45
-        bars = [colours[block] for block in blocks]
-        parts.barh(places, sizes, height=height * 0.92, color=bars, alpha=alpha)
-        for place, block, size in zip(places, blocks, sizes, strict=True):
-            same = all(other["blocks"][block] == head["blocks"][block] for other in readouts.values())
-            share = size / head["gate_equivalents"]
-            text = f"{size:,.0f} · {share:.1%}" + ("" if same else f" · {name}")
-            parts.text(
-                size + 0.006 * largest, place, text, va="center", fontsize=7.6, color=_MUTED
-            )
+    (own, head), *others = readouts.items()
+    sizes = [head["blocks"][block]["gate_equivalents"] for block in blocks]
+    parts.barh(range(len(blocks)), sizes, height=0.66, color=[colours[block] for block in blocks])
+    for row, (block, size) in enumerate(zip(blocks, sizes, strict=True)):
+        text = f"{size:,.0f} gates, {_share(size / head['gate_equivalents'])}"
+        for name, other in others:
+            there = other["blocks"][block]["gate_equivalents"]
+            number = f"{there:,.0f} gates, " if there != size else ""
+            text += f"   ({name} readout: {number}{_share(there / other['gate_equivalents'])})"
+        parts.text(size + 0.006 * max(sizes), row, text, va="center", fontsize=8.5, color=_MUTED)
     parts.set_yticks(range(len(blocks)), [b.replace("_", " ") for b in blocks], fontsize=9.5)
     parts.set_ylim(len(blocks) - 0.45, -0.55)
-    parts.set_xlim(0, largest * 1.16)
+    parts.set_xlim(0, max(sizes) * 1.65)
     parts.set_xlabel(
-        f"gate equivalents ({library['gate_equivalent']}, "
-        f"{area_result['gate_equivalent_um2']:g} µm²); solid: {next(iter(readouts))} readout, "
-        f"pale: {list(readouts)[-1]} readout; share of the whole head · "
-        f"configuration {area_result['config_hash']}",
+        f"gate equivalents of {area_result['gate_equivalent_um2']:g} µm² "
+        f"({library['gate_equivalent']}) · configuration {area_result['config_hash']}",
         fontsize=8.5,
         color=_MUTED,
         parse_math=False,
     )
-    parts.set_title("Block by block, same scale", fontsize=11, loc="left")
+    parts.set_title(
+        f"Block by block with the {own} readout: gates and share of the whole head",
+        fontsize=11,
+        loc="left",
+    )
     for axis in (whole, parts):
         axis.spines[["right", "top", "left"]].set_visible(False)
         axis.tick_params(axis="y", length=0)

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -27,7 +28,7 @@ from hw.params import READOUTS, HeadParams
 from sim.results import ROOT, write_result, write_text_whole
 from synth.liberty import Adder, Library, open_library
 from synth.verilog import TOP, component_rtlil
-from synth.yosys import run_yosys, yosys_version
+from synth.yosys import YosysError, run_yosys, yosys_version
 
 __all__ = ["GLUE", "RATIO_TARGET", "area_table", "head_modules", "run_area"]
 
@@ -133,7 +134,7 @@ def _figures(
             continue
         cell = library.cells.get(kind)
         if cell is None or cell.area_um2 is None:
-            raise RuntimeError(
+            raise YosysError(
                 f"{block}: {number} cells of type {kind} could not be mapped to {library.name}"
             )
         cells += number
@@ -230,8 +231,8 @@ def run_area(
     ------
     LibertyError
         The library is missing or lacks what the flow needs.
-    RuntimeError
-        A cell could not be mapped to the library; the message names its type.
+    YosysError
+        A script failed, or a cell could not be mapped to the library; the message names its type.
     """
     library = open_library(liberty, cache_dir=cache_dir)
     heads: dict[str, dict[str, _Job]] = {}
@@ -328,15 +329,16 @@ def area_table(result: Mapping[str, Any]) -> Table:
     if target:
         verdict = f" (target {target:g}: {'met' if ratio >= target else 'MISSED'})"
     table = Table(
+        box=box.SIMPLE_HEAD,
         title=f"Area on {library['name']} (1 gate = {library['gate_equivalent']}, "
         f"{result['gate_equivalent_um2']:g} µm²)",
         caption=f"readout block: counter / population = {ratio:.2f}{verdict}; "
         f"pre-layout, digital part only; configuration {result['config_hash']}",
     )
-    table.add_column("Block")
+    table.add_column("block", no_wrap=True)
     for readout in READOUTS:
-        for column in (f"{readout}\nµm²", "\ngates", "\nflip-flops"):
-            table.add_column(column, justify="right")
+        for column in (f"{readout}\nµm²", "\ngates", "flip-\nflops"):
+            table.add_column(column, justify="right", no_wrap=True)
 
     def cells(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
         texts = []
