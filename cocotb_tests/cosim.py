@@ -44,6 +44,7 @@ def run_cosim(
     stall_probability: float = 0.0,
     decay_per_token: float = 0.0,
     report_dir: Path | None = None,
+    on_stage: Callable[[str], None] | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Send every token of a trace through the generated Verilog and the array model.
@@ -66,6 +67,8 @@ def run_cosim(
         Share of the stored deviation lost per token.
     report_dir
         Folder of the report; ``build/report`` by default.
+    on_stage
+        Called with what happens next, in a few words.
     on_progress
         Called with the number of tokens answered so far.
 
@@ -85,7 +88,10 @@ def run_cosim(
     if not 0.0 <= stall_probability < 1.0:
         raise ValueError(f"stall_probability must be in 0 <= p < 1, not {stall_probability!r}")
     report = report_dir or ROOT / "build" / "report"
+    stage = on_stage or (lambda _: None)
+    stage(f"building for {simulator}")
     folder = prepare_head(params, simulator)
+    stage(f"co-simulation on {simulator}")
     run_dir = ROOT / "build" / "run" / f"cosim-{simulator}-{params.config_hash}"
     run_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=run_dir) as name:

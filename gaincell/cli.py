@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    track,
+)
 from rich.table import Table
 
 from hw.params import READOUTS, HeadParams
@@ -115,13 +122,14 @@ def cosim(
         lanes=params.lanes,
     )
     with _progress("tokens") as progress:
-        task = progress.add_task(f"co-simulation on {simulator.value}", total=count)
+        task = progress.add_task("", total=count)
         figures = run_cosim(
             params,
             trace,
             simulator=simulator.value,
             stall_probability=stalls,
             decay_per_token=decay,
+            on_stage=lambda text: progress.update(task, description=text),
             on_progress=lambda done: progress.update(task, completed=done),
         )
     table = Table(title="Co-simulation: Verilog and array model against the functional model")
@@ -252,10 +260,10 @@ def lint() -> None:
     """Check the generated Verilog with Verilator, every warning on, justified waivers apart."""
     from synth.lint import lint_head
 
-    for name, params in PRESETS.items():
+    for params in track(PRESETS.values(), "Verilator lint", console=console, transient=True):
         for readout in READOUTS:
             lint_head(dataclasses.replace(params, readout=readout))
-        console.print(f"{name}: clean")
+    console.print(f"clean: {', '.join(PRESETS)}, each with both readouts")
 
 
 @app.command()
@@ -263,7 +271,9 @@ def docs() -> None:
     """Write the generated figures into the documents."""
     from sim.docs import update_documents
 
-    for path in update_documents():
+    with console.status("generating figures"):
+        changed = update_documents()
+    for path in changed:
         console.print(f"updated {_shown(path)}")
 
 
@@ -272,7 +282,8 @@ def docs_check() -> None:
     """Fail if a generated part of a document is not what its command gives today."""
     from sim.docs import stale_documents
 
-    stale = stale_documents()
+    with console.status("generating figures"):
+        stale = stale_documents()
     for path, name in stale:
         console.print(f"{_shown(path)}: part {name!r} is stale; run `make docs`")
     if stale:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from dataclasses import asdict
 
@@ -329,7 +330,7 @@ def test_interval_clk(name):
             head.send(good(params, B, head.rng))
         await head.drain()
         at = head.header_at[1:]
-        intervals = {b - a for a, b in zip(at, at[1:], strict=False)}
+        intervals = {b - a for a, b in itertools.pairwise(at)}
         assert intervals == {head_interval_clk(params)}
         assert head.clk.dut.interval_clk <= head_interval_clk(params)
         if name in SMALL:

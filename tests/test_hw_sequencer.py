@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from dataclasses import dataclass
 
@@ -242,7 +243,7 @@ def test_latency_and_interval(params):
             [dut.latency_clk] * 4
         )
         ends = watched.taken_at
-        assert [b - a for a, b in zip(ends, ends[1:], strict=False)] == [dut.interval_clk] * 3
+        assert [b - a for a, b in itertools.pairwise(ends)] == [dut.interval_clk] * 3
         watched.restart()
         query = Packet(command=Q)
         await watched.through(query)
