@@ -3,7 +3,8 @@
 #
 #   make [demo]                     the main job: real tokens, Verilog, co-simulation, area, report
 #   make test                       all tests
-#   make verilog [PRESET=default]   build/verilog/attention_head.v and .json
+#   make verilog [PRESET=default]   build/verilog/attention_head.v and .json; any parameter:
+#                                   SET='rows=80 lanes=65'
 #   make cosim TOKENS=1200 SEED=0   real tokens through Verilog and array model
 #   make area [LIBERTY=file]        cells, area and gate equivalents by block
 #   make bench                      speed ratios against named limits
@@ -14,6 +15,7 @@
 #   make lint                       ruff, mypy, Verilator
 #   make clean / distclean          remove build/, and also the environment
 
+SETTINGS = $(foreach setting,$(SET),--set $(setting))
 GAINCELL := .venv/bin/gaincell
 PYTHON := .venv/bin/python
 
@@ -25,6 +27,7 @@ LAYER ?=
 HEAD ?=
 SIMULATOR ?= verilator
 LIBERTY ?=
+SET ?=
 MUTANTS ?= 200
 
 .PHONY: demo setup test verilog cosim area bench formal mutants report docs docs-check lint clean distclean
@@ -40,14 +43,14 @@ test: .venv/.ready
 	$(PYTHON) -m pytest -n 2 --dist loadgroup
 
 verilog: .venv/.ready
-	$(GAINCELL) verilog --preset $(PRESET) $(if $(READOUT),--readout $(READOUT))
+	$(GAINCELL) verilog --preset $(PRESET) $(if $(READOUT),--readout $(READOUT)) $(SETTINGS)
 
 cosim: .venv/.ready
 	$(GAINCELL) cosim --preset $(PRESET) --tokens $(TOKENS) --seed $(SEED) --simulator $(SIMULATOR) \
-	  $(if $(READOUT),--readout $(READOUT)) $(if $(LAYER),--layer $(LAYER)) $(if $(HEAD),--head $(HEAD))
+	  $(if $(READOUT),--readout $(READOUT)) $(if $(LAYER),--layer $(LAYER)) $(if $(HEAD),--head $(HEAD)) $(SETTINGS)
 
 area: .venv/.ready
-	$(GAINCELL) area --preset $(PRESET) $(if $(LIBERTY),--liberty '$(LIBERTY)')
+	$(GAINCELL) area --preset $(PRESET) $(if $(LIBERTY),--liberty '$(LIBERTY)') $(SETTINGS)
 
 bench formal report docs docs-check: .venv/.ready
 	$(GAINCELL) $@

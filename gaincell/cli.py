@@ -6,7 +6,7 @@ import dataclasses
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -48,14 +48,30 @@ TokensOption = Annotated[int, typer.Option("--tokens", min=1, help="Real tokens 
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Picks the place in the text.")]
 LayerOption = Annotated[int | None, typer.Option("--layer", help="Layer of the language model.")]
 HeadOption = Annotated[int | None, typer.Option("--head", help="Query head of that layer.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Change one parameter of the preset."),
+]
 LibertyOption = Annotated[
     Path | None, typer.Option("--liberty", help="Cell library, .lib or .lib.gz.")
 ]
 
 
-def _params(name: Preset, readout: Readout | None) -> HeadParams:
+def _params(
+    name: Preset, readout: Readout | None = None, settings: list[str] | None = None
+) -> HeadParams:
+    """Parameters of a preset, with the changes asked for."""
     params = preset(name.value)
-    return params if readout is None else dataclasses.replace(params, readout=readout.value)
+    numbers = sorted(set(params.as_dict()) - {"readout"})
+    changes: dict[str, Any] = {} if readout is None else {"readout": readout.value}
+    for setting in settings or ():
+        key, _, value = setting.partition("=")
+        if key not in numbers:
+            raise ValueError(f"--set must name one of {', '.join(numbers)}, not {key!r}")
+        if not value.strip().isdecimal():
+            raise ValueError(f"--set {key} must be a whole number, not {value!r}")
+        changes[key] = int(value)
+    return dataclasses.replace(params, **changes)
 
 
 def _source(count: int, seed: int, layer: int | None, head: int | None) -> TokenSource:
@@ -82,11 +98,15 @@ def _shown(path: Path) -> str:
 
 
 @app.command()
-def verilog(name: PresetOption = Preset.default, readout: ReadoutOption = None) -> None:
+def verilog(
+    name: PresetOption = Preset.default,
+    readout: ReadoutOption = None,
+    settings: SetOption = None,
+) -> None:
     """Write build/verilog/attention_head.v and the JSON that describes it."""
     from synth.verilog import TOP, write_head_verilog
 
-    params = _params(name, readout)
+    params = _params(name, readout, settings)
     path = write_head_verilog(params, ROOT / "build" / "verilog" / f"{TOP}.v")
     console.print(
         f"{_shown(path)} and {path.with_suffix('.json').name}, configuration {params.config_hash}"
@@ -101,6 +121,7 @@ def cosim(
     head: HeadOption = None,
     name: PresetOption = Preset.default,
     readout: ReadoutOption = None,
+    settings: SetOption = None,
     simulator: Annotated[Simulator, typer.Option(help="HDL simulator.")] = Simulator.verilator,
     stalls: Annotated[
         float, typer.Option(min=0.0, max=0.95, help="Share of clocks that either stream stalls.")
@@ -113,7 +134,7 @@ def cosim(
     from cocotb_tests.cosim import run_cosim
     from sim.tokens import real_tokens
 
-    params = _params(name, readout)
+    params = _params(name, readout, settings)
     trace = real_tokens(
         _source(count, seed, layer, head),
         q_bits=params.q_bits,
@@ -168,11 +189,15 @@ def tokens(
 
 
 @app.command()
-def area(name: PresetOption = Preset.default, liberty: LibertyOption = None) -> None:
+def area(name: PresetOption = Preset.default, liberty: SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Change one parameter of the preset."),
+]
+LibertyOption = None) -> None:
     """Synthesise the head with both readouts; cells, area and gate equivalents by block."""
     from synth.area import area_table, run_area
 
-    console.print(area_table(run_area(_params(name, None), liberty=liberty)))
+    console.print(area_table(run_area(_params(name, settings=settings), liberty=liberty)))
 
 
 @app.command()
