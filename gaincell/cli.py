@@ -189,11 +189,11 @@ def tokens(
 
 
 @app.command()
-def area(name: PresetOption = Preset.default, liberty: SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Change one parameter of the preset."),
-]
-LibertyOption = None) -> None:
+def area(
+    name: PresetOption = Preset.default,
+    settings: SetOption = None,
+    liberty: LibertyOption = None,
+) -> None:
     """Synthesise the head with both readouts; cells, area and gate equivalents by block."""
     from synth.area import area_table, run_area
 

@@ -42,7 +42,7 @@ _BLANK = r"(?:\s|/\*.*?\*/|//[^\n]*)*+"
 _STRING = r'"(?:[^"\\]|\\.)*+"'
 _NAME = re.compile(rf'(?:{_BLANK}[;,])*+{_BLANK}(?:({_STRING}|[^\s{{}}():;,"]++)|(\}}))', re.S)
 _COLON = re.compile(rf"{_BLANK}:{_BLANK}", re.S)
-_VALUE = re.compile(rf'((?:{_STRING}|/\*.*?\*/|[^;{{}}\n"])*+);?', re.S)
+_VALUE = re.compile(rf'({_STRING}|(?:/\*.*?\*/|[^;{{}}\n"])*+);?', re.S)
 _ARGUMENTS = re.compile(rf'{_BLANK}\(((?:{_STRING}|[^()"]|\([^()]*\))*+)\){_BLANK}(\{{)?', re.S)
 _BRACE = re.compile(rf"{_STRING}|/\*.*?\*/|//[^\n]*|([{{}}])", re.S)
 _CONTINUATION = re.compile(r"\\[ \t]*\r?\n")
@@ -119,7 +119,7 @@ def parse_liberty(text: str) -> Group:
         if colon := _COLON.match(text, at):
             value = _VALUE.match(text, colon.end())
             assert value is not None  # matches the empty string too
-            plain = value[1] if '"' in value[1] else _COMMENT.sub("", value[1])
+            plain = value[1] if value[1].startswith('"') else _COMMENT.sub("", value[1])
             stack[-1].attributes[name] = _unquote(plain)
             at = value.end()
         elif opening := _ARGUMENTS.match(text, at):
