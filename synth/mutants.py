@@ -1,0 +1,722 @@
+"""Mutation campaign: whether anything notices when the design is changed in a small way.
+
+*Netlist mutants.* Yosys' ``mutate`` picks places of a flattened head evenly and builds all
+mutants into one netlist, where the input ``mutsel`` selects one, so that a simulator is built
+once. `cocotb_tests.mutant_run` plays one scenario to each. For one that survives, Yosys then
+tries to prove that it is equivalent to the original.
+
+*Source mutants.* Constants and operators that must not change unnoticed are changed in a copy of
+the sources, one at a time, and the tests of their blocks are run.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from cocotb_tests.runner import SIMULATORS, SimulationError, build_simulation, run_simulation
+from hw.head import AttentionHead
+from hw.params import HeadParams
+from hw.presets import preset
+from sim.results import ROOT, write_result
+from synth.verilog import TOP, component_rtlil
+from synth.yosys import YosysError, run_yosys
+
+__all__ = [
+    "EXPLANATIONS",
+    "NetlistMutant",
+    "SourceMutant",
+    "mutant_params",
+    "run_mutants",
+    "source_mutants",
+]
+
+#: Simulations, Yosys jobs or test runs at a time.
+PROCESSES = 2
+#: Seconds without a result after which a simulation hangs.
+HANG_S = 60.0
+#: Clocks from power-up in which the bounded comparison looks for a difference.
+BOUND_CLK = 8
+
+#: Why a mutant survives that is not proved equivalent, by `NetlistMutant.place`.
+EXPLANATIONS = {
+    "sequencer: $mux B towards sequencer.answer__payload": (
+        "Value after reset of a tag or error that is always written before it is sent."
+    ),
+    "receiver: $mux B towards receiver.packet__payload": (
+        "Value after reset of a field that is always written before the packet is offered."
+    ),
+    "sender: $mux B towards sender.sums": (
+        "Value after reset of sums that are always written before they are sent."
+    ),
+    "receiver: $and Y towards receiver.store": (
+        "Codes outside a payload: they are not used before the next payload overwrites them."
+    ),
+}
+
+
+def mutant_params() -> HeadParams:
+    """Parameters of the head that is mutated: tiny, with counters that soon saturate."""
+    return dataclasses.replace(preset("tiny"), event_bits=4)
+
+
+# --- netlist ------------------------------------------------------------------------------------
+@dataclass(frozen=True, kw_only=True)
+class NetlistMutant:
+    """One mutant of the netlist."""
+
+    number: int  #: value of ``mutsel`` that switches it on
+    command: str  #: Yosys' mutate command, without the control signal
+    mode: str  #: inv, const0, const1, or inverted if another bit is 0 (cnot0) or 1 (cnot1)
+    block: str  #: component the cell comes from
+    cell: str  #: kind of the cell
+    port: str  #: port of the cell that is changed
+    bit: int  #: bit of the port
+    net: str  #: named net at the port, or the first one that the cell drives
+
+    @property
+    def place(self) -> str:
+        """Where it is, in words that survive small changes of the design."""
+        return f"{self.block}: {self.cell} {self.port} towards {self.net}"
+
+    @property
+    def description(self) -> str:
+        """Where and what."""
+        return f"{self.block}: {self.mode} {self.cell} {self.port}[{self.bit}] towards {self.net}"
+
+
+class _Netlist:
+    """Cells of a flat module and what drives what, read from its RTLIL."""
+
+    def __init__(self, text: str) -> None:
+        self.kind: dict[str, str] = {}
+        self._outputs: dict[str, list[str]] = {}
+        self._readers: dict[str, list[str]] = {}
+        cell = None
+        for line in text.splitlines():
+            words = line.split(maxsplit=2)
+            if not words:
+                continue
+            if words[0] == "cell":
+                cell = words[2]
+                self.kind[cell] = words[1]
+                self._outputs[cell] = []
+            elif words[0] == "end":
+                cell = None
+            elif words[0] == "connect" and cell is not None:
+                nets = re.findall(r"[$\\][^\s{}]+", words[2])
+                if words[1] in ("\\Y", "\\Q"):
+                    self._outputs[cell] += nets
+                else:
+                    for net in nets:
+                        self._readers.setdefault(net, []).append(cell)
+
+    def towards(self, cell: str) -> str:
+        """First named net on the way out of a cell."""
+        seen, front = {cell}, [cell]
+        while front:
+            following = []
+            for here in front:
+                for net in self._outputs.get(here, ()):
+                    if net.startswith("\\"):
+                        return _plain(net)
+                    following += [c for c in self._readers.get(net, ()) if c not in seen]
+            seen.update(following)
+            front = following
+        return "nothing"
+
+
+def _plain(name: str) -> str:
+    """Name without the marks of Yosys and of Amaranth's numbering."""
+    return re.sub(r"\$\d+", "", name.lstrip("\\"))
+
+
+def _block(cell: str) -> str:
+    found = re.match(r"\$flatten\\(\w+)", cell)
+    return found.group(1) if found else TOP
+
+
+def _parse(command: str, number: int, netlist: _Netlist) -> NetlistMutant:
+    command = re.sub(r" -ctrl \S+ \d+ \d+", "", command)
+    options = dict(re.findall(r"-(\w+) (\S+)", command))
+    net = _plain(options["wire"]) if "wire" in options else netlist.towards(options["cell"])
+    return NetlistMutant(
+        number=number,
+        command=command,
+        mode=options["mode"],
+        block=_block(options["cell"]),
+        cell=netlist.kind.get(options["cell"], "cell"),
+        port=options["port"],
+        bit=int(options["portbit"]),
+        net=net,
+    )
+
+
+def _write_netlist(
+    head: AttentionHead, count: int, seed: int, folder: Path
+) -> tuple[Path, Path, list[NetlistMutant]]:
+    """Write the flat head and the Verilog with every mutant; returns both and the mutants."""
+    source, flat = folder / "head.il", folder / "flat.il"
+    listing, verilog = folder / "mutants.txt", folder / "mutants.v"
+    source.write_text(component_rtlil(head, TOP), encoding="utf-8")
+    width = count.bit_length()
+    run_yosys(
+        f"read_rtlil {source}",
+        f"hierarchy -top {TOP}",
+        # Before flattening, so that new cells still carry their block's name; Icarus cannot read
+        # Yosys' way of writing parallel multiplexers.
+        "proc",
+        "pmuxtree",
+        "opt_expr",
+        "flatten",
+        "opt_expr",
+        "opt_clean",
+        f"write_rtlil {flat}",
+        f"mutate -list {count} -seed {seed} -ctrl mutsel {width} 1 -o {listing}",
+    )
+    commands = listing.read_text(encoding="utf-8").splitlines()
+    run_yosys(
+        f"read_rtlil {flat}",
+        *commands,
+        "opt_clean",
+        f"write_verilog -noattr -norename {verilog}",
+    )
+    netlist = _Netlist(flat.read_text(encoding="utf-8"))
+    mutants = [_parse(command, number, netlist) for number, command in enumerate(commands, 1)]
+    return flat, verilog, mutants
+
+
+# --- equivalence --------------------------------------------------------------------------------
+def _judge_survivor(flat: Path, mutant: NetlistMutant) -> str:
+    """What Yosys says of a mutant that no simulation told from the original."""
+    gate = mutant.command.replace(f"-module {TOP}", "-module gate")
+    pair = [f"read_rtlil {flat}", f"copy {TOP} gate", gate, f"rename {TOP} gold"]
+    log = run_yosys(
+        *pair,
+        "equiv_make gold gate equiv",
+        "hierarchy -top equiv",
+        "opt_clean",
+        "equiv_simple -undef",
+        "equiv_induct -undef -seq 3",
+        "equiv_status",
+    )
+    if "Equivalence successfully proven" in log:
+        return "proved equivalent: no state and no input can tell it from the original"
+    try:
+        log = run_yosys(
+            *pair,
+            "miter -equiv -flatten -make_outputs gold gate miter",
+            "hierarchy -top miter",
+            f"sat -tempinduct-baseonly -maxsteps {BOUND_CLK} -timeout 20 -prove trigger 1'0 miter",
+        )
+    except YosysError:
+        return "not proved equivalent"
+    if "model found for base case" in log:
+        clocks = len(re.findall(r"(?m)^\[base case \d+\] Solving", log))
+        return f"not equivalent: some input shows a difference after {clocks} clocks"
+    if "TIMEOUT" in log.upper().replace("-TIMEOUT", ""):
+        return "not proved equivalent"
+    return f"no difference for any input within {BOUND_CLK} clocks from power-up"
+
+
+# --- simulation ---------------------------------------------------------------------------------
+class _Worker:
+    """A simulation in a process group of its own, started again after a mutant that ended it."""
+
+    def __init__(
+        self, folder: Path, simulator: str, job: dict[str, Any], numbers: Sequence[int], run: Path
+    ) -> None:
+        self._folder, self._simulator, self._job, self._run = folder, simulator, job, run
+        self._left = list(numbers)
+        self.reasons: dict[int, str | None] = {}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._results = run / "results.jsonl"
+        self.done = not self._left
+
+    def _start(self) -> None:
+        self._run.mkdir(parents=True, exist_ok=True)
+        self._results.write_text("", encoding="utf-8")
+        # The unmutated head must pass, first and last.
+        numbers = [0, *self._left, 0]
+        file = self._run / "worker.json"
+        file.write_text(
+            json.dumps(
+                {
+                    "folder": str(self._folder),
+                    "simulator": self._simulator,
+                    "run_dir": str(self._run),
+                    "job": {**self._job, "mutants": numbers, "results": str(self._results)},
+                }
+            ),
+            encoding="utf-8",
+        )
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "synth.mutants", str(file)],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self._changed, self._size = time.monotonic(), 0
+
+    def stop(self) -> None:
+        """End the simulation and everything it started."""
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def _lines(self) -> list[dict[str, Any]]:
+        text = self._results.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]
+        if len(text) != self._size:
+            self._changed, self._size = time.monotonic(), len(text)
+        return [json.loads(line) for line in whole.splitlines()]
+
+    def poll(self) -> None:
+        """Take in results; start, restart or finish."""
+        if self.done:
+            return
+        if self._process is None:
+            self._start()
+            return
+        ended = self._process.poll() is not None
+        lines = self._lines()
+        for line in lines:
+            if line.get("mutant", 0):
+                self.reasons[line["mutant"]] = line["caught"]
+            elif line.get("caught"):
+                raise SimulationError(f"the unmutated head fails: {line['caught']}")
+        if ended and self._process.returncode == 0:
+            self.done = True
+            return
+        hung = time.monotonic() - self._changed > HANG_S
+        if not ended and not hung:
+            return
+        self.stop()
+        running = lines[-1].get("started", 0) if lines else 0
+        if not running:
+            log = self._run / "run.log"
+            raise SimulationError(f"the campaign's simulation did not run to its end; see {log}")
+        self.reasons[running] = "the simulation hangs" if hung else "the simulation ends"
+        self._left = [number for number in self._left if number not in self.reasons]
+        # If none is left, the unmutated head is still judged once more.
+        self._process = None
+
+
+def _simulate(
+    verilog: Path,
+    simulator: str,
+    head: AttentionHead,
+    seed: int,
+    mutants: Sequence[NetlistMutant],
+    folder: Path,
+    on_count: Callable[[int], None],
+) -> dict[int, str | None]:
+    """Judge every mutant; by number, why it was noticed, or None."""
+    build = build_simulation(verilog, simulator, ROOT / "build" / "sim")
+    job = {
+        "params": head.params.as_dict(),
+        "seed": seed + 1,
+        "latency_clk": head.latency_clk,
+        "query_latency_clk": head.query_latency_clk,
+    }
+    numbers = [mutant.number for mutant in mutants]
+    workers = [
+        _Worker(build, simulator, job, numbers[at::PROCESSES], folder / f"run{at}")
+        for at in range(PROCESSES)
+    ]
+    try:
+        while not all(worker.done for worker in workers):
+            for worker in workers:
+                worker.poll()
+            on_count(sum(len(worker.reasons) for worker in workers))
+            time.sleep(0.1)
+    finally:
+        for worker in workers:
+            worker.stop()
+    reasons = {number: why for worker in workers for number, why in worker.reasons.items()}
+    missing = set(numbers) - set(reasons)
+    if missing:
+        raise SimulationError(f"no result for mutants {sorted(missing)}")
+    return reasons
+
+
+# --- source -------------------------------------------------------------------------------------
+@dataclass(frozen=True, kw_only=True)
+class SourceMutant:
+    """One change of a source file."""
+
+    path: str  #: file, from the checkout's root
+    line: int  #: line that is changed
+    start: int  #: first character of the file that is replaced
+    end: int  #: character behind the last one
+    old: str  #: text that is replaced
+    new: str  #: what it is replaced by
+    tests: str  #: pattern of the test files that must notice
+
+    @property
+    def description(self) -> str:
+        """Where and what."""
+        return f"{self.path}:{self.line}: {self.old} -> {self.new}"
+
+
+_COMPARISONS: dict[type[ast.cmpop], str] = {
+    ast.Eq: "!=",
+    ast.NotEq: "==",
+    ast.Gt: ">=",
+    ast.GtE: ">",
+    ast.Lt: "<=",
+    ast.LtE: "<",
+}
+_OPERATORS: dict[type[ast.operator], str] = {
+    ast.Add: "-",
+    ast.Sub: "+",
+    ast.BitXor: "&",
+    ast.BitAnd: "|",
+    ast.LShift: ">>",
+}
+_TEXT = {
+    ast.Eq: "==",
+    ast.NotEq: "!=",
+    ast.Gt: ">",
+    ast.GtE: ">=",
+    ast.Lt: "<",
+    ast.LtE: "<=",
+    ast.Add: "+",
+    ast.Sub: "-",
+    ast.BitXor: "^",
+    ast.BitAnd: "&",
+    ast.LShift: "<<",
+}
+
+
+class _Source:
+    """A source file, its syntax tree, and positions in characters."""
+
+    def __init__(self, path: str, tests: str) -> None:
+        self.path, self._tests = path, tests
+        self.text = (ROOT / path).read_text(encoding="utf-8")
+        self.tree = ast.parse(self.text)
+        self._lines = [0]
+        for line in self.text.splitlines(keepends=True):
+            self._lines.append(self._lines[-1] + len(line))
+        self._raw = self.text.splitlines(keepends=True)
+
+    def at(self, line: int, byte: int) -> int:
+        """Character of the file at a position of the syntax tree."""
+        return self._lines[line - 1] + len(self._raw[line - 1].encode()[:byte].decode())
+
+    def replace(self, start: int, end: int, new: str) -> SourceMutant:
+        return SourceMutant(
+            path=self.path,
+            line=self.text.count("\n", 0, start) + 1,
+            start=start,
+            end=end,
+            old=self.text[start:end],
+            new=new,
+            tests=self._tests,
+        )
+
+    def node(self, node: ast.expr, new: str) -> SourceMutant:
+        assert node.end_lineno is not None and node.end_col_offset is not None
+        start = self.at(node.lineno, node.col_offset)
+        return self.replace(start, self.at(node.end_lineno, node.end_col_offset), new)
+
+    def between(self, left: ast.expr, right: ast.expr, old: str, new: str) -> SourceMutant:
+        """Mutant of the operator between two operands."""
+        assert left.end_lineno is not None and left.end_col_offset is not None
+        first = self.at(left.end_lineno, left.end_col_offset)
+        last = self.at(right.lineno, right.col_offset)
+        start = self.text.index(old, first, last)
+        return self.replace(start, start + len(old), new)
+
+    def comparisons(self) -> Iterator[SourceMutant]:
+        """Every comparison operator."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Compare):
+                operands = [node.left, *node.comparators]
+                for left, kind, right in zip(operands, node.ops, operands[1:], strict=False):
+                    if type(kind) in _COMPARISONS:
+                        yield self.between(left, right, _TEXT[type(kind)], _COMPARISONS[type(kind)])
+
+    def operators(self, functions: Sequence[str]) -> Iterator[SourceMutant]:
+        """Every sum, difference, bitwise operator and sign in functions of these names."""
+        for function in ast.walk(self.tree):
+            if isinstance(function, ast.FunctionDef) and function.name in functions:
+                for node in ast.walk(function):
+                    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
+                        old, new = _TEXT[type(node.op)], _OPERATORS[type(node.op)]
+                        yield self.between(node.left, node.right, old, new)
+                    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+                        yield self.node(node, ast.unparse(node.operand))
+
+    def exchanges(self, old: str, new: str) -> Iterator[SourceMutant]:
+        """Every place where a text stands."""
+        for found in re.finditer(re.escape(old), self.text):
+            yield self.replace(found.start(), found.end(), new)
+
+    def coefficients(self) -> Iterator[SourceMutant]:
+        """Each coefficient of each polynomial cell: a hundredth more, and the other sign."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.keyword) and node.arg == "coefficients":
+                assert isinstance(node.value, ast.Tuple)
+                for element in node.value.elts:
+                    value = ast.literal_eval(element)
+                    if value:
+                        yield self.node(element, repr(value * 1.01))
+                        yield self.node(element, repr(-value))
+
+    def defaults(self, *names: str) -> Iterator[SourceMutant]:
+        """Defaults of the fields named: a hundredth more."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                if node.target.id in names and node.value is not None:
+                    yield self.node(node.value, repr(ast.literal_eval(node.value) * 1.01))
+
+
+def source_mutants() -> list[SourceMutant]:
+    """Every source mutant, in a fixed order."""
+    analog = "tests/test_analog_*.py"
+    readout = _Source("hw/readout.py", "tests/test_hw_readout.py")
+    return [
+        *_Source("analog_models/presets.py", analog).coefficients(),
+        *_Source("analog_models/params.py", analog).defaults("s_sat_ua", "a_sat_ua"),
+        *_Source("analog_models/converter.py", analog).defaults("s_sat_ua", "a_sat_ua"),
+        *_Source("hw/window.py", "tests/test_hw_window.py").comparisons(),
+        *_Source("hw/column_mask.py", "tests/test_hw_column_mask.py").comparisons(),
+        *readout.operators(("_popcount", "_lane_sum")),
+        *readout.exchanges("zip(pulses, signs,", "zip(signs, pulses,"),
+    ]
+
+
+_FOLDERS = ("analog_models", "hw", "sim", "synth", "cocotb_tests", "gaincell", "tests")
+
+
+def _test_run(folder: Path, pattern: str) -> bool | None:
+    """Whether the tests that match pass in a copy of the sources; None if there are none."""
+    files = sorted(str(path.relative_to(folder)) for path in folder.glob(pattern))
+    if not files:
+        return None
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *files],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    # 1: tests failed; 2: interrupted, as by a module that cannot be imported.
+    if run.returncode not in (0, 1, 2):
+        raise RuntimeError(f"pytest ended with {run.returncode}:\n{run.stdout[-2000:]}")
+    return run.returncode == 0
+
+
+def _run_source_mutants(
+    mutants: Sequence[SourceMutant], on_count: Callable[[int], None]
+) -> dict[str, Any]:
+    """Apply each mutant to a copy of the sources and run its tests."""
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as name:
+        copies = [Path(name) / str(at) for at in range(PROCESSES)]
+        for copy in copies:
+            for folder in _FOLDERS:
+                if (ROOT / folder).exists():
+                    ignored = shutil.ignore_patterns("__pycache__")
+                    shutil.copytree(ROOT / folder, copy / folder, ignore=ignored)
+            shutil.copy(ROOT / "pyproject.toml", copy / "pyproject.toml")
+        patterns = sorted({mutant.tests for mutant in mutants})
+        passes = {pattern: _test_run(copies[0], pattern) for pattern in patterns}
+        broken = [pattern for pattern, passed in passes.items() if passed is False]
+        if broken:
+            raise RuntimeError(f"tests fail on the unmutated sources: {', '.join(broken)}")
+
+        done: list[bool] = []
+
+        def work(at: int) -> list[bool | None]:
+            outcomes: list[bool | None] = []
+            for mutant in mutants[at::PROCESSES]:
+                path = copies[at] / mutant.path
+                text = path.read_text(encoding="utf-8")
+                assert text[mutant.start : mutant.end] == mutant.old
+                path.write_text(
+                    text[: mutant.start] + mutant.new + text[mutant.end :], encoding="utf-8"
+                )
+                passed = (
+                    None if passes[mutant.tests] is None else _test_run(copies[at], mutant.tests)
+                )
+                path.write_text(text, encoding="utf-8")
+                outcomes.append(passed)
+                done.append(True)
+                on_count(len(done))
+            return outcomes
+
+        with ThreadPoolExecutor(PROCESSES) as pool:
+            outcomes = list(pool.map(work, range(PROCESSES)))
+    survived = [
+        mutant.description
+        for at, results in enumerate(outcomes)
+        for mutant, passed in zip(mutants[at::PROCESSES], results, strict=True)
+        if passed
+    ]
+    untested = sorted(pattern for pattern, passed in passes.items() if passed is None)
+    judged = sum(passed is not None for results in outcomes for passed in results)
+    return {
+        "count": judged,
+        "caught": judged - len(survived),
+        "survived": len(survived),
+        "share": (judged - len(survived)) / judged if judged else None,
+        "seconds": time.perf_counter() - start,
+        "survivors": survived,
+        "missing_tests": untested,
+    }
+
+
+# --- the campaign -------------------------------------------------------------------------------
+def run_mutants(
+    count: int = 200,
+    seed: int = 0,
+    simulator: str = "verilator",
+    report_dir: Path | None = None,
+    *,
+    sources: bool = True,
+) -> dict[str, Any]:
+    """Run the campaign and write ``mutants.json``.
+
+    Parameters
+    ----------
+    count
+        Netlist mutants.
+    seed
+        Of their choice, and of the scenario's random packets.
+    simulator
+        "verilator", or "icarus", which is faster for a few dozen mutants.
+    report_dir
+        Folder of the report; ``build/report`` by default.
+    sources
+        Run the source mutants, too.
+
+    Returns
+    -------
+    dict
+        ``count``, ``caught``, ``survived``, ``share``, ``seconds``; ``survivors``, each with its
+        description and Yosys' command; ``explanations`` by description, what is known of each
+        survivor; ``by_block``; and ``source_mutants``, the same figures of the source mutants.
+
+    Raises
+    ------
+    ValueError
+        ``count`` is not positive, or the simulator is unknown.
+    SimulationError
+        The unmutated head fails, or the simulation could not be built or run.
+
+    """
+    if count < 1:
+        raise ValueError(f"count must be in 1.., not {count!r}")
+    if simulator not in SIMULATORS:
+        raise ValueError(f"simulator must be one of {SIMULATORS}, not {simulator!r}")
+    params = mutant_params()
+    start = time.perf_counter()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with tempfile.TemporaryDirectory() as name, Progress(*columns) as progress:
+        folder = Path(name)
+        task = progress.add_task("netlist mutants", total=count)
+        head = AttentionHead(params)
+        flat, verilog, mutants = _write_netlist(head, count, seed, folder)
+        reasons = _simulate(
+            verilog,
+            simulator,
+            head,
+            seed,
+            mutants,
+            folder,
+            lambda done: progress.update(task, completed=done),
+        )
+        survivors = [mutant for mutant in mutants if reasons[mutant.number] is None]
+        task = progress.add_task("survivors", total=len(survivors))
+        verdicts: dict[int, str] = {}
+        with ThreadPoolExecutor(PROCESSES) as pool:
+            futures = {pool.submit(_judge_survivor, flat, m): m for m in survivors}
+            for future in as_completed(futures):
+                verdicts[futures[future].number] = future.result()
+                progress.advance(task)
+        seconds = time.perf_counter() - start
+        source_figures = None
+        if sources:
+            listed = source_mutants()
+            task = progress.add_task("source mutants", total=len(listed))
+            source_figures = _run_source_mutants(
+                listed, lambda done: progress.update(task, completed=done)
+            )
+
+    explanations = {}
+    for mutant in survivors:
+        verdict = verdicts[mutant.number]
+        if not verdict.startswith("proved") and mutant.place in EXPLANATIONS:
+            verdict = f"{EXPLANATIONS[mutant.place]} ({verdict})"
+        explanations[mutant.description] = verdict
+    blocks: dict[str, dict[str, int]] = {}
+    for mutant in mutants:
+        figures = blocks.setdefault(mutant.block, {"count": 0, "caught": 0})
+        figures["count"] += 1
+        figures["caught"] += reasons[mutant.number] is not None
+    caught = len(mutants) - len(survivors)
+    result: dict[str, Any] = {
+        "count": len(mutants),
+        "caught": caught,
+        "survived": len(survivors),
+        "equivalent": sum(verdict.startswith("proved") for verdict in verdicts.values()),
+        "share": caught / len(mutants),
+        "seconds": seconds,
+        "seed": seed,
+        "simulator": simulator,
+        "survivors": [
+            {"description": mutant.description, "mutation": mutant.command} for mutant in survivors
+        ],
+        "explanations": explanations,
+        "by_block": dict(sorted(blocks.items())),
+        "source_mutants": source_figures,
+    }
+    write_result(
+        "mutants",
+        result,
+        config_hash=params.config_hash,
+        tools=("amaranth", "cocotb", "pyosys", "verilator"),
+        report_dir=report_dir,
+    )
+    return {**result, "config_hash": params.config_hash}
+
+
+def _main() -> None:
+    """Run one simulation, in a process that can be stopped with all it started."""
+    work = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    run_simulation(
+        Path(work["folder"]),
+        work["simulator"],
+        "cocotb_tests.mutant_run",
+        work["job"],
+        run_dir=Path(work["run_dir"]),
+    )
+
+
+if __name__ == "__main__":
+    _main()
