@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hw.params import READOUTS, HeadParams
@@ -119,6 +119,7 @@ def test_figures_of_a_head_of_many_widths():
     assert {name: getattr(p, name) for name in figures} == figures
 
 
+@settings(deadline=None, derandomize=True)
 @given(
     st.builds(
         HeadParams,

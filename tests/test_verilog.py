@@ -202,7 +202,7 @@ def test_yosys_check_is_an_error(tmp_path):
         "    connect \\Y \\y\n  end\nend\n",
         encoding="utf-8",
     )
-    with pytest.raises(YosysError, match="logic loop|Found 1 problems"):
+    with pytest.raises(YosysError, match=r"logic loop|Found 1 problems"):
         run_yosys(f"read_rtlil {looped}", "check -assert")
 
 
