@@ -82,9 +82,14 @@ endmodule
 def _script(top: str, library: Library) -> dict[str, list[str]]:
     """Commands up to gates, and from gates to cells without and with the library's full adder."""
     forbidden = " ".join(f"-dont_use {cell}" for cell in library.forbidden)
+    gate_library = (
+        f"-liberty library.lib {forbidden}"
+        if library.timed
+        else "-genlib gates.genlib -script +strash;dc2;dch;map,-a"
+    )
     cells = [
         f"dfflibmap -liberty library.lib {forbidden}",
-        f"abc -liberty library.lib {forbidden}",
+        f"abc {gate_library}",
         "opt_clean",
         "stat -liberty library.lib -json",
     ]
@@ -159,11 +164,13 @@ def _synthesise(job: _Job, library: Library, cache_dir: Path | None) -> dict[str
         folder = Path(name)
         (folder / "library.lib").symlink_to(library.file)
         (folder / "module.il").write_text(job.rtlil, encoding="utf-8")
+        if not library.timed:
+            (folder / "gates.genlib").write_text(library.genlib(), encoding="utf-8")
         if library.full_adder:
             (folder / "adder.v").write_text(_adder_map(library.full_adder), encoding="utf-8")
 
         def in_folder(command: str, script: str) -> str:
-            command = re.sub(r"\b(library\.lib|adder\.v)", rf"{folder}/\1", command)
+            command = re.sub(r"\b(library\.lib|gates\.genlib|adder\.v)", rf"{folder}/\1", command)
             if command.startswith("stat "):
                 return f"tee -q -o {folder}/{script}.json {command}"
             return command

@@ -42,7 +42,7 @@ _BLANK = r"(?:\s|/\*.*?\*/|//[^\n]*)*+"
 _STRING = r'"(?:[^"\\]|\\.)*+"'
 _NAME = re.compile(rf'(?:{_BLANK}[;,])*+{_BLANK}(?:({_STRING}|[^\s{{}}():;,"]++)|(\}}))', re.S)
 _COLON = re.compile(rf"{_BLANK}:{_BLANK}", re.S)
-_VALUE = re.compile(rf'({_STRING}|(?:/\*.*?\*/|[^;{{}}\n"])*+);?', re.S)
+_VALUE = re.compile(rf'({_STRING}|(?:{_STRING}|/\*.*?\*/|[^;{{}}\n"])*+);?', re.S)
 _ARGUMENTS = re.compile(rf'{_BLANK}\(((?:{_STRING}|[^()"]|\([^()]*\))*+)\){_BLANK}(\{{)?', re.S)
 _BRACE = re.compile(rf"{_STRING}|/\*.*?\*/|//[^\n]*|([{{}}])", re.S)
 _CONTINUATION = re.compile(r"\\[ \t]*\r?\n")
@@ -131,6 +131,8 @@ def parse_liberty(text: str) -> Group:
                 stack[-1].groups.append(group)
                 stack.append(group)
                 continue
+            if name == "timing":
+                stack[-1].attributes["timing"] = "true"
             depth = 1
             while depth:
                 brace = _BRACE.search(text, at)
@@ -215,7 +217,7 @@ def truth_table(function: str, inputs: tuple[str, ...]) -> int | None:
 
 # --- Cells --------------------------------------------------------------------------------------
 
-_NAND2 = 0b0111
+_INVERTER, _BUFFER, _NAND2 = 0b01, 0b10, 0b0111
 _MAJORITY, _XOR3 = 0b11101000, 0b10010110
 
 #: Cells with these attributes have a function but another purpose than logic.
@@ -243,6 +245,7 @@ class Cell:
     flip_flop: bool  #: stores a single bit on a clock edge
     plain_flip_flop: bool  #: stores an input as it is: neither scan nor enable
     rising: bool  #: on the clock's rising edge
+    timed: bool  #: has timing tables
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,8 +305,15 @@ def _cell(group: Group) -> Cell:
         plain_flip_flop=bool(flops)
         and not multi_bit
         and any(truth_table(next_state, (name,)) in (0b10, 0b01) for name in inputs),
+        timed=any(pin.flag("timing") for pin in group.all("pin")),
         rising=any(truth_table(clocked_on, (name,)) == 0b10 for name in inputs),
     )
+
+
+def _is_gate(cell: Cell, inputs: int, table: int) -> bool:
+    """Whether a cell is a plain gate of this function."""
+    gate = len(cell.inputs) == inputs and cell.outputs == 1
+    return gate and list(cell.tables.values()) == [table]
 
 
 def _full_adder(cells: list[Cell]) -> Adder | None:
@@ -340,6 +350,31 @@ class Library:
     full_adder: Adder | None
     forbidden: tuple[str, ...]  #: cells that synthesis must not use
 
+    @property
+    def timed(self) -> bool:
+        """Whether ABC's default script works: it needs timing tables and a buffer."""
+        buffers = [c for c in self.cells.values() if c.usable and _is_gate(c, 1, _BUFFER)]
+        return self.cells[self.nand2].timed and any(cell.timed for cell in buffers)
+
+    def genlib(self) -> str:
+        """Usable gates as a genlib: functions and areas alone, for libraries not `timed`."""
+        lines = [f"GATE _const{bit}_ 0 Y=CONST{bit};" for bit in (0, 1)]  # wires, to Yosys
+        for cell in self.cells.values():
+            if not cell.usable or len(cell.tables) != 1 or cell.outputs != 1:
+                continue
+            ((output, table),) = cell.tables.items()
+            terms = [
+                "*".join(
+                    name if code >> j & 1 else f"!{name}" for j, name in enumerate(cell.inputs)
+                )
+                for code in range(1 << len(cell.inputs))
+                if table >> code & 1
+            ]
+            if cell.inputs and 0 < len(terms) < 1 << len(cell.inputs):
+                lines.append(f"GATE {cell.name} {cell.area_um2} {output}={'+'.join(terms)};")
+                lines.append("PIN * UNKNOWN 1 999 1 0 1 0")
+        return "\n".join(lines) + "\n"
+
 
 def _read(path: Path) -> tuple[bytes, bool]:
     if not path.is_file():
@@ -371,7 +406,8 @@ def open_library(path: Path | str | None = None, *, cache_dir: Path | None = Non
     Raises
     ------
     LibertyError
-        The file is missing, is no library, or lacks a NAND gate with an area or a flip-flop.
+        The file is missing, is no library, or lacks a NAND gate, an inverter or a flip-flop with
+        an area.
     """
     path = Path(path) if path is not None else DEFAULT_LIBERTY
     content, packed = _read(path)
@@ -384,16 +420,14 @@ def open_library(path: Path | str | None = None, *, cache_dir: Path | None = Non
     cells = {cell.name: cell for cell in map(_cell, library.all("cell"))}
     usable = [cell for cell in cells.values() if cell.usable]
 
-    nands = [
-        (cell.area_um2 or 0.0, cell.name)
-        for cell in usable
-        if len(cell.inputs) == 2 and cell.outputs == 1 and list(cell.tables.values()) == [_NAND2]
-    ]
+    nands = [(cell.area_um2 or 0.0, cell.name) for cell in usable if _is_gate(cell, 2, _NAND2)]
     if not nands:
         raise LibertyError(
             f"{path.name}: no two-input NAND cell with an area; it is the gate equivalent that "
             f"areas are counted in"
         )
+    if not any(_is_gate(cell, 1, _INVERTER) for cell in usable):
+        raise LibertyError(f"{path.name}: no inverter cell with an area")
     flops = [
         (not cell.rising, cell.area_um2 or 0.0, cell.name)
         for cell in usable
