@@ -505,11 +505,12 @@ def source_mutants() -> list[SourceMutant]:
     ]
 
 
-_FOLDERS = ("analog_models", "hw", "sim", "synth", "cocotb_tests", "gaincell", "tests")
+#: Sources, and what tests read beside them.
+_FOLDERS = ("analog_models", "hw", "sim", "synth", "cocotb_tests", "gaincell", "tests", "docs")
 
 
-def _test_run(folder: Path, pattern: str) -> bool | None:
-    """Whether the tests that match pass in a copy of the sources; None if there are none."""
+def _test_run(folder: Path, pattern: str) -> tuple[bool, str] | None:
+    """Whether the matching tests pass in a copy, and what pytest said; None if there are none."""
     files = sorted(str(path.relative_to(folder)) for path in folder.glob(pattern))
     if not files:
         return None
@@ -523,7 +524,7 @@ def _test_run(folder: Path, pattern: str) -> bool | None:
     # 1: tests failed; 2: interrupted, as by a module that cannot be imported.
     if run.returncode not in (0, 1, 2):
         raise RuntimeError(f"pytest ended with {run.returncode}:\n{run.stdout[-2000:]}")
-    return run.returncode == 0
+    return run.returncode == 0, run.stdout[-2000:]
 
 
 def _run_source_mutants(
@@ -540,10 +541,12 @@ def _run_source_mutants(
                     shutil.copytree(ROOT / folder, copy / folder, ignore=ignored)
             shutil.copy(ROOT / "pyproject.toml", copy / "pyproject.toml")
         patterns = sorted({mutant.tests for mutant in mutants})
-        passes = {pattern: _test_run(copies[0], pattern) for pattern in patterns}
-        broken = [pattern for pattern, passed in passes.items() if passed is False]
-        if broken:
-            raise RuntimeError(f"tests fail on the unmutated sources: {', '.join(broken)}")
+        there = {}
+        for pattern in patterns:
+            outcome = _test_run(copies[0], pattern)
+            there[pattern] = outcome is not None
+            if outcome is not None and not outcome[0]:
+                raise RuntimeError(f"{pattern} fails on the unmutated sources:\n{outcome[1]}")
 
         done: list[bool] = []
 
@@ -556,11 +559,9 @@ def _run_source_mutants(
                 path.write_text(
                     text[: mutant.start] + mutant.new + text[mutant.end :], encoding="utf-8"
                 )
-                passed = (
-                    None if passes[mutant.tests] is None else _test_run(copies[at], mutant.tests)
-                )
+                outcome = _test_run(copies[at], mutant.tests)
                 path.write_text(text, encoding="utf-8")
-                outcomes.append(passed)
+                outcomes.append(None if outcome is None else outcome[0])
                 done.append(True)
                 on_count(len(done))
             return outcomes
@@ -573,7 +574,7 @@ def _run_source_mutants(
         for mutant, passed in zip(mutants[at::PROCESSES], results, strict=True)
         if passed
     ]
-    untested = sorted(pattern for pattern, passed in passes.items() if passed is None)
+    untested = [pattern for pattern in patterns if not there[pattern]]
     judged = sum(passed is not None for results in outcomes for passed in results)
     return {
         "count": judged,
