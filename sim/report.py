@@ -111,8 +111,8 @@ def _key_figures(results: Mapping[str, dict[str, Any] | None]) -> list[dict[str,
                 "mood": "",
             },
             {
-                "label": "co-simulated per second of wall time",
-                "value": f"{_number(cosim['tokens_per_second'])} tokens",
+                "label": "real tokens co-simulated per second of wall time",
+                "value": f"{_number(cosim['tokens_per_second'])}\u202f/s",
                 "mood": "",
             },
         ]

@@ -201,7 +201,7 @@ def test_full_page(full: Path) -> None:
         "Verilator (seed 3",
         "0 mismatches in 76 800 integers",
         "55 clocks",
-        "225 tokens",
+        "225 /s",
         "5.3×",
         "(target: 4, met)",
         "199 of 200 mutants",
@@ -290,7 +290,7 @@ def test_damaged_result(tmp_path: Path) -> None:
 
 def test_terminal_summary(full: Path) -> None:
     text = " ".join(shown(terminal_summary(full), 160).replace("\u202f", " ").split())
-    for words in ("1 200 real tokens", "76 800", "55 clocks", "225 tokens", "5.3×", "70 %"):
+    for words in ("1 200 real tokens", "76 800", "55 clocks", "225 /s", "5.3×", "70 %"):
         assert words in text, words
     assert "not run" not in text
 
