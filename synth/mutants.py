@@ -40,6 +40,7 @@ from synth.yosys import YosysError, run_yosys
 
 __all__ = [
     "EXPLANATIONS",
+    "SOURCE_EXPLANATIONS",
     "NetlistMutant",
     "SourceMutant",
     "mutant_params",
@@ -67,6 +68,12 @@ EXPLANATIONS = {
     ),
     "receiver: $and Y towards receiver.store": (
         "Codes outside a payload: they are not used before the next payload overwrites them."
+    ),
+}
+#: The same for source mutants, by `SourceMutant.place`.
+SOURCE_EXPLANATIONS = {
+    "hw/readout.py: PopulationReadout._lane_sum: zip(pulses, signs, -> zip(signs, pulses,": (
+        "Equivalent: the two are only used in their exclusive or, which is symmetric."
     ),
 }
 
@@ -368,7 +375,13 @@ class SourceMutant:
     end: int  #: character behind the last one
     old: str  #: text that is replaced
     new: str  #: what it is replaced by
+    function: str  #: class and function that it stands in
     tests: str  #: pattern of the test files that must notice
+
+    @property
+    def place(self) -> str:
+        """Where it is, in words that survive changes elsewhere in the file."""
+        return f"{self.path}: {self.function}: {self.old} -> {self.new}"
 
     @property
     def description(self) -> str:
@@ -422,14 +435,25 @@ class _Source:
         """Character of the file at a position of the syntax tree."""
         return self._lines[line - 1] + len(self._raw[line - 1].encode()[:byte].decode())
 
+    def _around(self, line: int) -> list[str]:
+        """Names of the classes and functions around a line, outermost first."""
+        return [
+            node.name
+            for node in ast.walk(self.tree)
+            if isinstance(node, ast.ClassDef | ast.FunctionDef)
+            and node.lineno <= line <= (node.end_lineno or 0)
+        ]
+
     def replace(self, start: int, end: int, new: str) -> SourceMutant:
+        line = self.text.count("\n", 0, start) + 1
         return SourceMutant(
             path=self.path,
-            line=self.text.count("\n", 0, start) + 1,
+            line=line,
             start=start,
             end=end,
             old=self.text[start:end],
             new=new,
+            function=".".join(self._around(line)),
             tests=self._tests,
         )
 
@@ -541,10 +565,9 @@ def _run_source_mutants(
                     shutil.copytree(ROOT / folder, copy / folder, ignore=ignored)
             shutil.copy(ROOT / "pyproject.toml", copy / "pyproject.toml")
         patterns = sorted({mutant.tests for mutant in mutants})
-        there = {}
-        for pattern in patterns:
-            outcome = _test_run(copies[0], pattern)
-            there[pattern] = outcome is not None
+        with ThreadPoolExecutor(PROCESSES) as pool:
+            baseline = list(pool.map(lambda pattern: _test_run(copies[0], pattern), patterns))
+        for pattern, outcome in zip(patterns, baseline, strict=True):
             if outcome is not None and not outcome[0]:
                 raise RuntimeError(f"{pattern} fails on the unmutated sources:\n{outcome[1]}")
 
@@ -569,12 +592,14 @@ def _run_source_mutants(
         with ThreadPoolExecutor(PROCESSES) as pool:
             outcomes = list(pool.map(work, range(PROCESSES)))
     survived = [
-        mutant.description
+        mutant
         for at, results in enumerate(outcomes)
         for mutant, passed in zip(mutants[at::PROCESSES], results, strict=True)
         if passed
     ]
-    untested = [pattern for pattern in patterns if not there[pattern]]
+    untested = [
+        pattern for pattern, outcome in zip(patterns, baseline, strict=True) if outcome is None
+    ]
     judged = sum(passed is not None for results in outcomes for passed in results)
     return {
         "count": judged,
@@ -582,7 +607,12 @@ def _run_source_mutants(
         "survived": len(survived),
         "share": (judged - len(survived)) / judged if judged else None,
         "seconds": time.perf_counter() - start,
-        "survivors": survived,
+        "survivors": [mutant.description for mutant in survived],
+        "explanations": {
+            mutant.description: SOURCE_EXPLANATIONS[mutant.place]
+            for mutant in survived
+            if mutant.place in SOURCE_EXPLANATIONS
+        },
         "missing_tests": untested,
     }
 

@@ -1,0 +1,93 @@
+"""Proofs hold, see seeded bugs, and cannot be had by an environment that does nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from hw.params import HeadParams
+from synth import prove
+from synth.prove import (
+    READOUT_BUGS,
+    READOUT_SIZES,
+    WINDOW_BUGS,
+    WINDOW_SIZES,
+    ProofError,
+    ReadoutMiter,
+    WindowMiter,
+    prove_readouts,
+    prove_window,
+    run_proofs,
+)
+
+READOUT_PROPERTIES = ("equal_ok", "counter_ok", "population_ok", "helper_ok")
+WINDOW_PROPERTIES = ("occupancy_ok", "pointer_ok", "mask_ok", "helper_ok")
+
+
+def check_evidence(row, bugs) -> None:
+    assert [found["name"] for found in row["seeded_bugs"]] == [bug.name for bug in bugs]
+    assert all(found["trace_clk"] for found in row["seeded_bugs"])
+    assert row["reached_clk"]
+
+
+def test_readouts_are_proved_equal_and_right():
+    result = prove_readouts()
+    assert result["proved"]
+    assert result["config_hash"] == READOUT_SIZES[0].config_hash
+    *proofs, evidence = result["rows"]
+    assert [row["depth"] for row in proofs] == [1, 1, 1]
+    assert all(row["method"] == "temporal induction from any state" for row in proofs)
+    check_evidence(evidence, READOUT_BUGS)
+    # A clear, the phase, and the clock in which its result is seen: no shorter trace is complete.
+    assert evidence["reached_clk"] == READOUT_SIZES[0].count_max + 2
+
+
+def test_window_and_mask_are_proved():
+    result = prove_window(WINDOW_SIZES[1])
+    assert result["proved"]
+    check_evidence(result["rows"][-1], WINDOW_BUGS)
+
+
+@pytest.mark.parametrize("bug", READOUT_BUGS[::2], ids=lambda bug: bug.name)
+def test_induction_fails_with_a_bug_in_a_readout(bug):
+    design = prove._Design.of(ReadoutMiter(READOUT_SIZES[0], bug))
+    assert prove._prove(design, READOUT_PROPERTIES) is None
+
+
+@pytest.mark.parametrize("bug", WINDOW_BUGS[::2], ids=lambda bug: bug.name)
+def test_induction_fails_with_a_bug_in_the_window(bug):
+    design = prove._Design.of(WindowMiter(WINDOW_SIZES[1], bug))
+    assert prove._prove(design, WINDOW_PROPERTIES) is None
+
+
+def test_a_bug_that_is_none_is_not_found():
+    harmless = dataclasses.replace(WINDOW_BUGS[0], name="none", new="p.window == self.occupancy")
+    design = prove._Design.of(WindowMiter(WINDOW_SIZES[1], harmless))
+    assert prove._find(design, WINDOW_PROPERTIES, 12) is None
+    assert prove._prove(design, WINDOW_PROPERTIES) == 1
+
+
+def test_a_bug_that_does_not_fit_the_source_is_reported():
+    stale = dataclasses.replace(WINDOW_BUGS[0], old="no such text")
+    with pytest.raises(ProofError, match="does not fit the source of Window"):
+        prove._component("Window", stale)
+
+
+def test_one_lane_is_refused():
+    with pytest.raises(ValueError, match=r"lanes must be in 2\.\.256 for the proof, not 1"):
+        prove_readouts(HeadParams(subtiles=3, columns=2, rows=1, lanes=1))
+
+
+def test_result_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(prove, "READOUT_SIZES", ())
+    monkeypatch.setattr(prove, "WINDOW_SIZES", WINDOW_SIZES[1:])
+    rows = run_proofs(tmp_path)
+    content = json.loads((tmp_path / "formal.json").read_text(encoding="utf-8"))
+    assert content["rows"] == rows
+    assert content["config_hash"] == HeadParams().config_hash
+    assert {"amaranth", "pyosys"} <= set(content["tools"])
+    assert all({"property", "method", "depth", "seconds", "status"} <= set(row) for row in rows)
+    assert {row["status"] for row in rows} == {"proved"}
+    assert any("16 sub-tiles of 64 columns" in row["property"] for row in rows)
