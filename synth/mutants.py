@@ -699,11 +699,14 @@ def run_mutants(
                 listed, lambda done: progress.update(task, completed=done)
             )
 
-    explanations = {}
+    explanations: dict[str, str] = {}
     for mutant in survivors:
         verdict = verdicts[mutant.number]
         if not verdict.startswith("proved") and mutant.place in EXPLANATIONS:
             verdict = f"{EXPLANATIONS[mutant.place]} ({verdict})"
+        known = explanations.get(mutant.description)
+        if known not in (None, verdict):
+            verdict = f"{known}; another at the same place: {verdict}"
         explanations[mutant.description] = verdict
     blocks: dict[str, dict[str, int]] = {}
     for mutant in mutants:
