@@ -127,11 +127,16 @@ class MutantBench(HeadBench):
     async def drain(self, most_us: int = PATIENCE_CLK * CLOCK_NS // 1000) -> None:
         """Wait until everything owed has come and the head is idle."""
         left = 1000 * most_us // CLOCK_NS
-        while self.owed or not self.source.idle():
-            if left <= 0:
-                raise Difference("an answer is missing")
-            await Timer(8 * CLOCK_NS, "ns")
-            left -= 8
+        sent = cocotb.start_soon(self.source.wait())
+        try:
+            while self.owed or not sent.done():
+                if left <= 0:
+                    raise Difference("an answer is missing")
+                await Timer(8 * CLOCK_NS, "ns")
+                left -= 8
+        finally:
+            if not sent.done():
+                sent.cancel()
         await ClockCycles(self.dut.clk, 4)
         while not int(self.dut.status_idle.value):
             if left <= 0:
