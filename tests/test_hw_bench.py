@@ -23,6 +23,10 @@ SMALL: dict[str, HeadParams] = {
         subtiles=1, columns=2, rows=1, lanes=1, q_bits=1, kv_bits=1, count_bits=1, write_clk=1,
         bus_bits=32, tag_bits=1, event_bits=4,
     ),
+    "long-guard": HeadParams(
+        subtiles=2, columns=3, rows=3, lanes=2, q_bits=2, count_bits=1, write_clk=2, guard_clk=6,
+        bus_bits=32, tag_bits=3, event_bits=4,
+    ),
     "bytes": HeadParams(
         subtiles=5, columns=3, rows=7, lanes=11, q_bits=5, kv_bits=6, count_bits=3, write_clk=31,
         guard_clk=2, bus_bits=32, tag_bits=11, event_bits=5,

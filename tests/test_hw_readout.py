@@ -24,9 +24,9 @@ BULK = {
 }
 #: Lane cases of each shape; one case is the signed pulses of all sub-tiles of one lane.
 BULK_CASES = {
-    "subtiles16-count4": 10240,
+    "subtiles16-count4": 5120,
     "subtiles5-count3": 30720,
-    "subtiles3-count2": 36864,
+    "subtiles3-count2": 41984,
     "subtiles1-count4": 10240,
     "subtiles2-count1": 10240,
     "subtiles7-count5": 2560,
