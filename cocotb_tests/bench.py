@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import random
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,23 @@ from typing import Any
 import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, Event, FallingEdge, with_timeout
-from cocotbext.axi import AxiStreamBus, AxiStreamFrame, AxiStreamSink, AxiStreamSource
 
 from analog_models.functional import FunctionalHead
 from analog_models.head import SteppedHead
 from analog_models.params import AnalogParams
 from cocotb_tests.bridge import ArrayBridge
+from cocotb_tests.streams import (
+    EventSink,
+    EventSource,
+    LibrarySink,
+    LibrarySource,
+    Sink,
+    Source,
+)
 from hw.packet import Answer, Command, PacketError, answer_beats, token_beats
 from hw.params import HeadParams
 
-__all__ = ["HeadBench", "Oracle", "load_job", "random_stalls"]
+__all__ = ["HeadBench", "Oracle", "load_job"]
 
 CLOCK_NS = 1
 Codes = Sequence[int]
@@ -33,13 +39,6 @@ Codes = Sequence[int]
 def load_job() -> dict[str, Any]:
     """What the run was asked to do."""
     return json.loads(Path(cocotb.plusargs["job"]).read_text(encoding="utf-8"))
-
-
-def random_stalls(seed: int, probability: float) -> Iterator[bool]:
-    """Endless pauses for a stream driver; the same for the same seed."""
-    rng = random.Random(seed)
-    while True:
-        yield rng.random() < probability
 
 
 @dataclass
@@ -106,21 +105,23 @@ class HeadBench:
 
     """
 
-    def __init__(self, dut: Any, params: HeadParams, *, decay_per_token: float = 0.0) -> None:
+    def __init__(
+        self,
+        dut: Any,
+        params: HeadParams,
+        *,
+        library_streams: bool = True,
+        **analog: float,
+    ) -> None:
         logging.getLogger("cocotb").setLevel(logging.WARNING)
         self.dut, self.params = dut, params
-        analog = AnalogParams.matching(params, decay_per_token=decay_per_token)
-        self.array = SteppedHead(analog)
+        model = AnalogParams.matching(params, **analog)
+        self.array = SteppedHead(model)
         self.bridge = ArrayBridge(dut, params, self.array)
-        self.oracle = Oracle(params, FunctionalHead(analog))
-        self.source = AxiStreamSource(
-            AxiStreamBus.from_prefix(dut, "s_axis"), dut.clk, dut.rst, byte_size=8
-        )
-        self.sink = AxiStreamSink(
-            AxiStreamBus.from_prefix(dut, "m_axis"), dut.clk, dut.rst, byte_size=8
-        )
-        for driver in (self.source, self.sink):
-            driver.log.setLevel(logging.WARNING)
+        self.oracle = Oracle(params, FunctionalHead(model))
+        pair = (LibrarySource, LibrarySink) if library_streams else (EventSource, EventSink)
+        self.source: Source = pair[0](dut, "s_axis")
+        self.sink: Sink = pair[1](dut, "m_axis")
         self.owed: deque[Expected] = deque()
         self.lanes_compared = 0
         self.answers = 0
@@ -152,23 +153,19 @@ class HeadBench:
 
     def stall(self, seed: int, probability: float) -> None:
         """Stall both streams at random from now on."""
-        self.source.set_pause_generator(random_stalls(seed, probability))
-        self.sink.set_pause_generator(random_stalls(seed + 1, probability))
+        self.source.stall(seed, probability)
+        self.sink.stall(seed + 1, probability)
 
     def go(self) -> None:
         """Stop stalling."""
-        for driver in (self.source, self.sink):
-            driver.clear_pause_generator()
-            driver.pause = False
+        self.stall(0, 0.0)
 
     # --- sending ----------------------------------------------------------------------------
     def send_beats(self, beats: Sequence[int], answer: Answer | None) -> None:
         """Queue the beats of any packet, well-formed or not, and note the answer it is owed."""
-        width = self.params.bus_bits // 8
         if answer is not None:
             self.owed.append(Expected(answer, answer_beats(self.params, answer)))
-        data = b"".join(beat.to_bytes(width, "little") for beat in beats)
-        self.source.send_nowait(AxiStreamFrame(data))
+        self.source.send(beats)
 
     def send(
         self,
@@ -194,14 +191,8 @@ class HeadBench:
 
     # --- receiving --------------------------------------------------------------------------
     async def _score(self) -> None:
-        width = self.params.bus_bits // 8
         while True:
-            frame = await self.sink.recv()
-            data = bytes(frame.tdata)
-            beats = [
-                int.from_bytes(data[at : at + width], "little") for at in range(0, len(data), width)
-            ]
-            self._compare(beats)
+            self._compare(await self.sink.receive())
             self.answers += 1
             self._answered.set()
 

@@ -107,7 +107,7 @@ def run_cosim(
             "seed": trace.source.seed,
             "stall_probability": stall_probability,
             "decay_per_token": decay_per_token,
-            "wave_clocks": 80,
+            "wave_clocks": 92,
             "phi_first": first,
             "phi_count": count,
             **{path.stem: str(path) for path in files.values()},

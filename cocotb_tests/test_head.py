@@ -86,7 +86,12 @@ class Traffic:
 
 async def _start(dut: Any) -> tuple[HeadBench, Traffic, dict[str, Any]]:
     job = load_job()
-    bench = HeadBench(dut, HeadParams(**job["params"]), decay_per_token=job.get("decay", 0.0))
+    bench = HeadBench(
+        dut,
+        HeadParams(**job["params"]),
+        library_streams=job["library_streams"],
+        **job["analog"],
+    )
     await bench.start()
     return bench, Traffic(bench, job["seed"]), job
 

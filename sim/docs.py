@@ -129,6 +129,27 @@ def _cosim() -> str:
     return _table(("figure", "value"), rows) + source + _provenance(result)
 
 
+def _area() -> str:
+    result = _measured("area")
+    readouts = result["readouts"]
+    rows = []
+    for block in [*readouts["population"]["blocks"], "whole head"]:
+        row: list[str] = [block.replace("_", " ")]
+        for head in readouts.values():
+            figures = head["blocks"].get(block, head)
+            row += [f"{figures['area_um2']:,.0f}", f"{figures['gate_equivalents']:,.0f}"]
+        rows.append(row)
+    header = ["block"]
+    for readout in readouts:
+        header += [f"{readout}, µm²", "gates"]
+    text = (
+        f"\nThe readout block with counters is {result['readout_ratio']:.2f} times the one with a "
+        f"population count. A gate is {result['gate_equivalent_um2']:g} µm², the library's smallest "
+        f"NAND2; library {result['library']['name']}. Before layout, digital part only."
+    )
+    return _table(header, rows) + text + _provenance(result)
+
+
 def _bench() -> str:
     result = _measured("bench")
     rows = [
@@ -202,6 +223,7 @@ def _parts() -> dict[str, Callable[[], str]]:
         "head-timing": _head_timing,
         "cosim-figures": _cosim,
         "analog-bench": _bench,
+        "area-blocks": _area,
         "formal": _formal,
         "mutants": _mutants,
         "tokens-figures": _tokens,

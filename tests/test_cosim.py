@@ -18,8 +18,12 @@ from synth.verilog import write_head_verilog
 SMALL = sorted(set(PRESETS) - {"default"})
 
 
-def run_head_tests(params: HeadParams, simulator: str, run_dir, **job) -> None:
-    """Run every test of cocotb_tests.test_head; figures of the head come from its JSON."""
+def run_head_tests(params: HeadParams, simulator: str, run_dir, decay=0.0, **job) -> None:
+    """Run every test of cocotb_tests.test_head; figures of the head come from its JSON.
+
+    Currents scale with the array, and so do the saturation currents here: in a head smaller than
+    the published one, results would otherwise never come near full scale.
+    """
     folder = prepare_head(params, simulator)
     interface = ROOT / "build" / "sim" / f"head-{params.config_hash}" / "attention_head.json"
     head = json.loads(interface.read_text(encoding="utf-8"))
@@ -34,6 +38,12 @@ def run_head_tests(params: HeadParams, simulator: str, run_dir, **job) -> None:
         "latency_clk": head["latency_clk"],
         "query_latency_clk": head["query_latency_clk"],
         "expected_interval_clk": interval,
+        "library_streams": True,
+        "analog": {
+            "s_sat_ua": 80.0 * params.rows / 64,
+            "a_sat_ua": 40.0 * params.columns / 64,
+            "decay_per_token": decay,
+        },
     }
     run_simulation(folder, simulator, "cocotb_tests.test_head", content | job, run_dir=run_dir)
 
@@ -54,6 +64,12 @@ def test_counter_readout_on_icarus(seed, tmp_path):
 @pytest.mark.cosim
 def test_leaking_cells_on_icarus(tmp_path):
     run_head_tests(PRESETS["tiny"], "icarus", tmp_path, decay=0.01)
+
+
+@pytest.mark.cosim
+@pytest.mark.parametrize("name", ["tiny", "slow-write"])
+def test_our_own_stream_drivers_on_icarus(name, tmp_path):
+    run_head_tests(PRESETS[name], "icarus", tmp_path, library_streams=False, seed=5)
 
 
 @pytest.mark.cosim
