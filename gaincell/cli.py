@@ -253,9 +253,17 @@ def mutants(
     from synth.mutants import run_mutants
 
     result = run_mutants(count=count, seed=seed)
-    console.print(f"{result['caught']} of {result['count']} mutants caught")
-    for survivor in result["survivors"]:
-        console.print(f"  survived: {survivor}")
+    table = Table(title="Mutants: faults put in, and whether the tests notice")
+    for column in ("kind", "put in", "caught", "survived", "share"):
+        table.add_column(column, justify="left" if column == "kind" else "right")
+    kinds = {"netlist of the tiny head": result, "sources": result["source_mutants"]}
+    for kind, figures in kinds.items():
+        numbers = [str(figures[name]) for name in ("count", "caught", "survived")]
+        table.add_row(kind, *numbers, f"{figures['share']:.1%}")
+    console.print(table)
+    for figures in kinds.values():
+        for mutant, why in figures["explanations"].items():
+            console.print(f"survived: {mutant}: {why}", highlight=False)
 
 
 @app.command()

@@ -144,8 +144,8 @@ def _area() -> str:
         header += [f"{readout}, µm²", "gates"]
     text = (
         f"\nThe readout block with counters is {result['readout_ratio']:.2f} times the one with a "
-        f"population count. A gate is {result['gate_equivalent_um2']:g} µm², the library's smallest "
-        f"NAND2; library {result['library']['name']}. Before layout, digital part only."
+        f"population count. A gate is {result['gate_equivalent_um2']:g} µm², the library's "
+        f"smallest NAND2; library {result['library']['name']}. Before layout, digital part only."
     )
     return _table(header, rows) + text + _provenance(result)
 
@@ -186,17 +186,20 @@ def _tokens() -> str:
 
 def _mutants() -> str:
     result = _measured("mutants")
+    kinds = {"netlist of the tiny head": result, "sources": result["source_mutants"]}
     rows = [
-        ("mutants of the netlist", result["count"]),
-        ("caught", f"{result['caught']} ({result['share']:.1%})"),
-        ("survived", result["survived"]),
+        (kind, kinds[kind]["count"], kinds[kind]["caught"], f"{kinds[kind]['share']:.1%}")
+        for kind in kinds
     ]
-    text = _table(("figure", "value"), rows)
-    if result["survivors"]:
-        text += "\n" + _table(
-            ("survivor", "why"), [(s["mutant"], s["explanation"]) for s in result["survivors"]]
-        )
-    return text + _provenance(result)
+    survivors = [
+        (f"`{mutant}`", why)
+        for figures in kinds.values()
+        for mutant, why in figures["explanations"].items()
+    ]
+    text = _table(("mutants of the", "put in", "caught", "share"), rows)
+    if survivors:
+        text += "\n" + _table(("survivor", "why"), survivors)
+    return text + f"\nSeed {result['seed']}, {result['simulator']}." + _provenance(result)
 
 
 def _formal() -> str:
