@@ -39,11 +39,12 @@ AHEAD = 8
 
 async def record_wave(dut: Any, path: Path, clocks: int) -> None:
     """Sample the control lines of the packet that comes next, one value per clock."""
+    # At a rising edge values are still those of the clock that ends there.
     await RisingEdge(dut.s_axis_tvalid)
     values: dict[str, list[int]] = {name: [] for name in WAVE_SIGNALS}
     start = int(get_sim_time("ns")) // CLOCK_NS
     for _ in range(clocks):
-        await FallingEdge(dut.clk)
+        await RisingEdge(dut.clk)
         for name in WAVE_SIGNALS:
             values[name].append(int(getattr(dut, name).value))
     wave = {

@@ -170,7 +170,7 @@ class EventSource(_EventDriver):
         """Forget what is queued."""
         self._queue.clear()
         self._idle.set()
-        self._valid.value = 0
+        self._valid.value = self._last.value = 0
         self._restart()
 
     async def _run(self) -> None:
@@ -196,7 +196,7 @@ class EventSource(_EventDriver):
         while not int(self._ready.value):  # as it was before this edge
             await RisingEdge(self._ready)
             await self._edge
-        self._valid.value = 0
+        self._valid.value = self._last.value = 0
 
 
 class EventSink(_EventDriver):

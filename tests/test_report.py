@@ -111,7 +111,8 @@ OTHERS: dict[str, Any] = {
         "count": 200,
         "caught": 199,
         "survived": 1,
-        "survivors": [{"mutant": "xor <a>", "explanation": "equivalent"}],
+        "survivors": [{"description": "xor <a>", "mutation": "mutate -mode inv"}],
+        "explanations": {"xor <a>": "equivalent"},
         **STAMP,
     },
     "formal": {
