@@ -35,7 +35,7 @@ class Port:
 
 
 def head_ports(params: HeadParams) -> tuple[Port, ...]:
-    """Every port of the head but clock and reset, in the order of the Verilog."""
+    """Every port of the head but clock and reset, by what they belong to."""
     p = params
     converters = p.subtiles * p.lanes
 
@@ -95,8 +95,8 @@ class AttentionHead(Component):
     ------
     The first beat of a result is offered `latency_clk` clocks after the last beat of a packet
     that writes and queries was taken (`query_latency_clk` if it only queries), the result stream
-    being free. Such packets, always waiting, are answered every `interval_clk` clocks, or as fast
-    as the streams carry them (`result_beats` and the packet's beats), whichever takes longer.
+    being free. Such packets, always waiting, are answered every `interval_clk` clocks if the
+    result stream does not stall.
 
     """
 
@@ -129,8 +129,14 @@ class AttentionHead(Component):
 
     @property
     def interval_clk(self) -> int:
-        """Clocks between answers to packets that write and query, if no stream is in the way."""
-        return self.sequencer.interval_clk
+        """Clocks between answers to packets that write and query, streams never stalling.
+
+        The longest of three loops: the schedule of one packet; receiving the next, which begins
+        when the one before was taken; sending an answer.
+        """
+        p = self.params
+        receive = self.receiver.latency_clk + self.sequencer.taken_clk + p.token_beats
+        return max(self.sequencer.interval_clk, receive, self.sender.latency_clk + p.result_beats)
 
     def elaborate(self, platform: object) -> Module:
         """Connect the blocks."""

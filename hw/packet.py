@@ -173,8 +173,13 @@ def parse_answer(params: HeadParams, beats: Sequence[int]) -> Answer:
         The packet has the wrong length or an unknown error kind.
 
     """
+    if not beats:
+        raise ValueError(f"result packet must have a header, not {beats!r}")
     header = beats[0]
-    error = PacketError(header >> ERROR_LSB & 0xFF)
+    kind = header >> ERROR_LSB & 0xFF
+    if kind not in set(PacketError):
+        raise ValueError(f"error kind must be in 0..{max(PacketError)}, not {kind!r}")
+    error = PacketError(kind)
     if bool(header & 1) != (error is not PacketError.NONE):
         raise ValueError(f"invalid flag and error kind must agree, not header {header:#x}")
     expected = 1 if header & 1 else params.result_beats

@@ -68,6 +68,8 @@ class HeadParams:
         _check_int("event_bits", self.event_bits, 4, 32)
         if self.bus_bits & (self.bus_bits - 1):
             raise ValueError(f"bus_bits must be a power of two, not {self.bus_bits!r}")
+        if not isinstance(self.readout, str):
+            raise TypeError(f"readout must be a str, not {self.readout!r}")
         if self.readout not in READOUTS:
             raise ValueError(f"readout must be one of {READOUTS}, not {self.readout!r}")
         if self.write_clk > self.integrate_clk:
@@ -96,22 +98,22 @@ class HeadParams:
     @property
     def integrate_clk(self) -> int:
         """Clocks of Q.K integration: the longest query pulse."""
-        return 2**self.q_bits - 1
+        return (1 << self.q_bits) - 1
 
     @property
     def convert_clk(self) -> int:
         """Clocks of the conversion to phi pulses, which drive array 2: the longest phi pulse."""
-        return 2**self.q_bits - 1
+        return (1 << self.q_bits) - 1
 
     @property
     def readout_clk(self) -> int:
         """Clocks of the conversion to counted pulses: the largest count."""
-        return 2**self.count_bits - 1
+        return (1 << self.count_bits) - 1
 
     @property
     def count_max(self) -> int:
         """Largest magnitude of one sub-tile's result."""
-        return 2**self.count_bits - 1
+        return (1 << self.count_bits) - 1
 
     @property
     def sum_bits(self) -> int:
@@ -153,6 +155,11 @@ class HeadParams:
     def q_beats(self) -> int:
         """Beats of the query section of a token packet."""
         return self.k_beats
+
+    @property
+    def token_beats(self) -> int:
+        """Beats of a packet that writes and queries, header included."""
+        return 1 + self.k_beats + self.v_beats + self.q_beats
 
     @property
     def result_beats(self) -> int:

@@ -70,8 +70,8 @@ class Sequencer(Component):
     Timing
     ------
     The answer is offered `latency_clk` clocks after a packet that writes and queries, and
-    `query_latency_clk` after one that only queries. Such packets follow each other every
-    `interval_clk` clocks at best.
+    `query_latency_clk` after one that only queries; a packet that writes and queries is taken
+    after `taken_clk`. Such packets follow each other every `interval_clk` clocks.
 
     """
 
@@ -110,8 +110,14 @@ class Sequencer(Component):
         return self.params.write_clk + self.query_latency_clk
 
     @property
+    def taken_clk(self) -> int:
+        """Clocks from a packet that writes and queries being offered to its being taken."""
+        p = self.params
+        return p.write_clk + p.guard_clk + p.integrate_clk
+
+    @property
     def interval_clk(self) -> int:
-        """Clocks between answers when packets that write and query are always waiting."""
+        """Clocks between answers when such packets are always waiting and answers taken at once."""
         return self.latency_clk + 1
 
     def elaborate(self, platform: object) -> Module:

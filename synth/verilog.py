@@ -40,7 +40,7 @@ def interface_json(head: AttentionHead) -> str:
         "latency_clk": head.latency_clk,
         "query_latency_clk": head.query_latency_clk,
         "interval_clk": head.interval_clk,
-        "token_beats": 1 + params.k_beats + params.v_beats + params.q_beats,
+        "token_beats": params.token_beats,
         "result_beats": params.result_beats,
         "ports": [asdict(port) for port in (*_CLOCK_PORTS, *head.ports)],
     }

@@ -123,9 +123,8 @@ def head_interval_clk(params: HeadParams) -> int:
     the one before was taken, and leading it to where it is taken; and sending an answer.
     """
     table = timetable(params, Command.WRITE_QUERY)
-    token_beats = 1 + params.k_beats + params.v_beats + params.q_beats
     return max(
         table.busy_clk + 1,
-        1 + table.taken_clk + token_beats,
+        1 + table.taken_clk + params.token_beats,
         1 + params.result_beats,
     )
