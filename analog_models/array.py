@@ -49,6 +49,7 @@ class CellArray(ABC):
         self._currents: Floats = np.take(currents.fresh, self.codes)
         self._stale = False
         self._pending = False
+        self._bank = 0
 
     @property
     def ages(self) -> Codes:
@@ -81,6 +82,12 @@ class CellArray(ABC):
             self._pending = False
             self._collect()
 
+    def select(self, bank: int) -> None:
+        """Let what follows integrate on this one of the two sets of integrators, 0 or 1."""
+        if bank != self._bank:
+            self.settle()
+            self._bank = bank
+
     @abstractmethod
     def _collect(self) -> None:
         """Add on-time times current to the charge and clear the on-time."""
@@ -92,7 +99,7 @@ class KeyArray(CellArray):
     def __init__(self, *, subtiles: int, columns: int, rows: int, currents: LevelCurrents) -> None:
         super().__init__(subtiles=subtiles, columns=columns, lines=rows, currents=currents)
         self._on_clk = np.zeros(rows)
-        self._charge = np.zeros(subtiles * columns)
+        self._charge = np.zeros((2, subtiles * columns))
 
     def drive(self, word_lines: Bools) -> None:
         """One clock with the word lines given on."""
@@ -100,20 +107,20 @@ class KeyArray(CellArray):
         self._pending = True
 
     def _collect(self) -> None:
-        self._charge += self.currents_ua @ self._on_clk
+        self._charge[self._bank] += self.currents_ua @ self._on_clk
         self._on_clk[:] = 0.0
 
-    @property
-    def charge(self) -> Floats:
-        """Charge of every column in µA·clk, ``(subtiles * columns,)``."""
+    def charge(self, bank: int = 0) -> Floats:
+        """Charge of every column in µA·clk, ``(subtiles * columns,)``, on one set of integrators."""
         self.settle()
-        return self._charge
+        return self._charge[bank]
 
-    def reset(self) -> None:
-        """Discharge the integrators."""
+    def reset(self, bank: int = 0) -> None:
+        """Discharge one set of integrators and select it."""
+        self.select(bank)
         self._pending = False
         self._on_clk[:] = 0.0
-        self._charge[:] = 0.0
+        self._charge[bank] = 0.0
 
 
 class ValueArray(CellArray):
@@ -122,7 +129,7 @@ class ValueArray(CellArray):
     def __init__(self, *, subtiles: int, columns: int, lanes: int, currents: LevelCurrents) -> None:
         super().__init__(subtiles=subtiles, columns=columns, lines=lanes, currents=currents)
         self._on_clk = np.zeros(subtiles * columns)
-        self._charge = np.zeros((subtiles, lanes))
+        self._charge = np.zeros((2, subtiles, lanes))
 
     def drive(self, on_clk: Floats) -> None:
         """One clock, of which each column is on for the share given."""
@@ -132,17 +139,17 @@ class ValueArray(CellArray):
     def _collect(self) -> None:
         on_clk = self._on_clk.reshape(self.subtiles, 1, self.columns)
         currents = self.currents_ua.reshape(self.subtiles, self.columns, self.lines)
-        self._charge += np.matmul(on_clk, currents)[:, 0]
+        self._charge[self._bank] += np.matmul(on_clk, currents)[:, 0]
         self._on_clk[:] = 0.0
 
-    @property
-    def charge(self) -> Floats:
-        """Charge of every lane in µA·clk, ``(subtiles, lanes)``."""
+    def charge(self, bank: int = 0) -> Floats:
+        """Charge of every lane in µA·clk, ``(subtiles, lanes)``, on one set of integrators."""
         self.settle()
-        return self._charge
+        return self._charge[bank]
 
-    def reset(self) -> None:
-        """Discharge the integrators."""
+    def reset(self, bank: int = 0) -> None:
+        """Discharge one set of integrators and select it."""
+        self.select(bank)
         self._pending = False
         self._on_clk[:] = 0.0
-        self._charge[:] = 0.0
+        self._charge[bank] = 0.0

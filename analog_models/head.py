@@ -167,40 +167,39 @@ class SteppedHead:
                 )
 
     # --- querying -----------------------------------------------------------------------------
-    def reset_scores(self) -> None:
-        """Discharge the integrators of array 1."""
-        self.bank.reset_scores()
+    def reset_scores(self, bank: int = 0) -> None:
+        """Discharge one set of array 1's integrators, 0 or 1."""
+        self.bank.reset_scores(bank)
 
-    def integrate_scores(self, word_lines: Bools) -> None:
+    def integrate_scores(self, word_lines: Bools, bank: int = 0) -> None:
         """One clock of Q.K; ``word_lines (rows,)`` says which are on."""
         self._check_bools("word_lines", word_lines, self.params.rows)
-        self.bank.integrate_scores(word_lines)
+        self.bank.integrate_scores(word_lines, bank)
 
-    def reset_outputs(self) -> None:
-        """Discharge the integrators of array 2; the next conversion clock is a first one."""
-        self.bank.reset_outputs()
+    def reset_outputs(self, bank: int = 0) -> None:
+        """Discharge one set of array 2's integrators; the next conversion clock is a first one."""
+        self.bank.reset_outputs(bank)
 
-    def convert_scores(self, column_mask: Bools) -> None:
+    def convert_scores(self, column_mask: Bools, bank: int = 0) -> None:
         """One clock of conversion; ``column_mask (window,)`` is true for columns that take part."""
         self._check_bools("column_mask", column_mask, self.params.window)
-        self.bank.convert_scores(column_mask)
+        self.bank.convert_scores(column_mask, bank)
 
-    @property
-    def phi_clk(self) -> NDArray[np.float64]:
+    def phi_clk(self, bank: int = 0) -> NDArray[np.float64]:
         """Phi of every column, masked ones included, of the scores held now; clocks, (window,)."""
-        return self.params.score_converter.phi_clk(self.bank.keys.charge)
+        return self.params.score_converter.phi_clk(self.bank.keys.charge(bank))
 
-    def output_signs_packed(self) -> int:
+    def output_signs_packed(self, bank: int = 0) -> int:
         """Signs the next readout will have, known once conversion is over; packed as pulses are."""
-        return pack_bits(self.bank.values.charge < 0)
+        return pack_bits(self.bank.values.charge(bank) < 0)
 
-    def read_outputs(self) -> tuple[Bools, Bools]:
+    def read_outputs(self, bank: int = 0) -> tuple[Bools, Bools]:
         """One clock of readout: pulses and signs (true is negative), ``(subtiles, lanes)`` each."""
-        return self.bank.read_outputs()
+        return self.bank.read_outputs(bank)
 
-    def read_outputs_packed(self) -> tuple[int, int]:
+    def read_outputs_packed(self, bank: int = 0) -> tuple[int, int]:
         """One clock of readout as two integers; bit ``subtile * lanes + lane``."""
-        pulses, signs = self.bank.read_outputs()
+        pulses, signs = self.bank.read_outputs(bank)
         if signs is not self._signs:  # the bank makes a new array for every readout
             self._signs = signs
             self._packed_signs = pack_bits(signs)

@@ -53,42 +53,45 @@ class SubTiles:
 
     def reset(self) -> None:
         """Discharge all integrators and abort any conversion; stored codes stay."""
-        self.keys.reset()
-        self.values.reset()
+        for bank in (1, 0):
+            self.keys.reset(bank)
+            self.values.reset(bank)
         self._convert_clock = 0
         self._read_clock = 0
 
-    def reset_scores(self) -> None:
-        """Discharge the integrators of array 1."""
-        self.keys.reset()
+    def reset_scores(self, bank: int = 0) -> None:
+        """Discharge one set of array 1's integrators."""
+        self.keys.reset(bank)
 
-    def reset_outputs(self) -> None:
-        """Discharge the integrators of array 2; the next conversion clock is a first one."""
-        self.values.reset()
+    def reset_outputs(self, bank: int = 0) -> None:
+        """Discharge one set of array 2's integrators; the next conversion clock is a first one."""
+        self.values.reset(bank)
         self._convert_clock = 0
 
-    def integrate_scores(self, word_lines: Bools) -> None:
+    def integrate_scores(self, word_lines: Bools, bank: int = 0) -> None:
         """One clock of Q.K."""
+        self.keys.select(bank)
         self.keys.drive(word_lines)
 
-    def convert_scores(self, column_mask: Bools) -> None:
+    def convert_scores(self, column_mask: Bools, bank: int = 0) -> None:
         """One clock of conversion: the phi pulses of unmasked columns drive array 2."""
         left, step = self._left_clk, self._step_clk
         if self._convert_clock == 0:
-            left[:] = self.params.score_converter.phi_clk(self.keys.charge)
+            left[:] = self.params.score_converter.phi_clk(self.keys.charge(bank))
         self._convert_clock += 1
         if self._convert_clock == self.params.q_max:
             self._convert_clock = 0
         np.minimum(left, 1.0, out=step)  # the last clock of a pulse is a fraction
         left -= step
         step *= column_mask
+        self.values.select(bank)
         self.values.drive(step)
 
-    def read_outputs(self) -> tuple[Bools, Bools]:
+    def read_outputs(self, bank: int = 0) -> tuple[Bools, Bools]:
         """One clock of readout: pulses and signs, ``(subtiles, lanes)`` each."""
         converter = self.params.output_converter
         if self._read_clock == 0:
-            charge = self.values.charge
+            charge = self.values.charge(bank)
             self._length_clk = converter.length_clk(charge)
             self._signs = charge < 0
         self._read_clock += 1

@@ -48,6 +48,11 @@ class ArrayBridge:
         self._scores_reset, self._integrate = dut.ana_scores_reset, dut.ana_integrate
         self._outputs_reset, self._convert = dut.ana_outputs_reset, dut.ana_convert
         self._readout = dut.ana_readout
+        self._scores_bank = self._convert_bank = self._readout_bank = None
+        if params.streaming:
+            self._scores_bank, self._convert_bank = dut.ana_scores_bank, dut.ana_convert_bank
+            self._readout_bank = dut.ana_readout_bank
+        self._signs_bank = 0
         self._pulse, self._sign = dut.ana_out_pulse, dut.ana_out_sign
         self._writing: dict[str, tuple[int, int, int, NDArray[np.uint8]] | None] = {}
         self._converting = self._reading = False
@@ -81,6 +86,11 @@ class ArrayBridge:
             self._writing[name] = None
             self._call(self._array.end_write, name)
 
+    @staticmethod
+    def _bank(line: Any) -> int:
+        """Integrators that a bank line selects; the simple schedule has one set only."""
+        return 0 if line is None else int(line.value)
+
     def step(self) -> None:
         """Pass one clock's control lines to the model and its pulses back."""
         p, array = self._params, self._array
@@ -92,25 +102,29 @@ class ArrayBridge:
             self._write("key", self._k_write, self._k_code, p.rows, array.write_key)
             self._write("value", self._v_write, self._v_code, p.lanes, array.write_value)
         if int(self._scores_reset.value):
-            self._call(array.reset_scores)
+            self._call(array.reset_scores, self._bank(self._scores_bank))
         if int(self._integrate.value):
-            self._call(array.integrate_scores, unpack_bits(int(self._q_pulse.value), p.rows))
+            pulses = unpack_bits(int(self._q_pulse.value), p.rows)
+            self._call(array.integrate_scores, pulses, self._bank(self._scores_bank))
         if int(self._outputs_reset.value):
-            self._call(array.reset_outputs)
+            self._call(array.reset_outputs, self._bank(self._convert_bank))
         if int(self._convert.value):
+            bank = self._bank(self._convert_bank)
             mask = unpack_bits(int(self._mask.value), p.window)
             if not self._converting:
                 self._converting = True
                 if self.queries in self.keep_phi:
-                    self.phi.append(np.where(mask, array.phi_clk, 0.0) / p.convert_clk)
+                    self.phi.append(np.where(mask, array.phi_clk(bank), 0.0) / p.convert_clk)
                 self.queries += 1
-            self._call(array.convert_scores, mask)
+            self._call(array.convert_scores, mask, bank)
+            self._signs_bank = bank
         elif self._converting:
             # The converters decide their signs as soon as the charge is complete.
             self._converting = False
-            self._sign.value = self._call(array.output_signs_packed)
+            self._sign.value = self._call(array.output_signs_packed, self._signs_bank)
         if int(self._readout.value):
-            self._pulse.value, self._sign.value = self._call(array.read_outputs_packed)
+            bank = self._bank(self._readout_bank)
+            self._pulse.value, self._sign.value = self._call(array.read_outputs_packed, bank)
             self._reading = True
         elif self._reading:
             self._reading = False

@@ -35,6 +35,8 @@ WAVE_SIGNALS = (
 )
 #: Packets queued ahead, so that the source never starves and memory stays small.
 AHEAD = 8
+#: Tokens sent in a row to measure the interval.
+IN_A_ROW = 10
 
 
 async def record_wave(dut: Any, path: Path, clocks: int) -> None:
@@ -68,6 +70,15 @@ async def measure_latency(dut: Any) -> int:
     return (offered - taken) // (1000 * CLOCK_NS) + 1
 
 
+async def measure_interval(bench: HeadBench, packets: int) -> float:
+    """Clocks between answers, mean over the packets that are queued."""
+    times = []
+    for _ in range(packets):
+        await bench.answered()
+        times.append(round(get_sim_time("ps")))
+    return (times[-1] - times[0]) / (1000 * CLOCK_NS * (packets - 1))
+
+
 @cocotb.test()
 async def real_tokens(dut: Any) -> None:
     """Every token is written and queried; every integer of every lane is compared."""
@@ -89,7 +100,8 @@ async def real_tokens(dut: Any) -> None:
     progress = Path(job["progress"])
     clocks, start = bench.bridge.clocks, time.perf_counter()
     reported = start
-    for token in range(len(q) - 1):
+    in_a_row = range(len(q) - 1 - IN_A_ROW, len(q) - 1)
+    for token in range(in_a_row.start):
         while len(bench.owed) > AHEAD:
             await bench.answered()
         send(token)
@@ -100,8 +112,13 @@ async def real_tokens(dut: Any) -> None:
     seconds = time.perf_counter() - start
     clocks = bench.bridge.clocks - clocks
 
-    # The last token alone, no stream stalling: its latency and its waveform.
+    # The last tokens, no stream stalling: some in a row for the interval, then one alone for its
+    # latency and its waveform.
     bench.go()
+    for token in in_a_row:
+        send(token)
+    interval = await measure_interval(bench, len(in_a_row))
+    await bench.drain()
     wave = cocotb.start_soon(record_wave(dut, Path(job["wave"]), job["wave_clocks"]))
     send(len(q) - 1)
     latency = await measure_latency(dut)
@@ -122,10 +139,11 @@ async def real_tokens(dut: Any) -> None:
         "mismatches": len(bench.mismatches),
         "first_mismatch": bench.mismatches[0] if bench.mismatches else None,
         "latency_clk": latency,
+        "interval_clk": interval,
         "clocks": clocks,
         "seconds": seconds,
         "clocks_per_second": clocks / seconds,
-        "tokens_per_second": (len(q) - 1) / seconds,
+        "tokens_per_second": in_a_row.start / seconds,
         "full_scale_lanes": bench.oracle.full_scale_lanes,
         "time_share": shares,
     }

@@ -17,6 +17,7 @@ from hw.receiver import Receiver
 from hw.sender import Sender
 from hw.sequencer import Sequencer
 from hw.status import Status
+from hw.streaming_sequencer import StreamingSequencer
 from hw.window import Window
 from hw.writer import Writer
 
@@ -42,6 +43,11 @@ def head_ports(params: HeadParams) -> tuple[Port, ...]:
     def port(name: str, direction: str, width: int, meaning: str) -> Port:
         return Port(name=name, direction=direction, width=width, meaning=meaning)
 
+    banks = (
+        port("ana_scores_bank", "out", 1, "Score integrators that are reset and integrate."),
+        port("ana_convert_bank", "out", 1, "Score integrators emptied, output ones filled."),
+        port("ana_readout_bank", "out", 1, "Output integrators emptied by the readout."),
+    )
     return (
         port("s_axis_tdata", "in", p.bus_bits, "Token packets, AXI4-Stream."),
         port("s_axis_tvalid", "in", 1, "Token packets: the beat is valid."),
@@ -64,6 +70,7 @@ def head_ports(params: HeadParams) -> tuple[Port, ...]:
         port("ana_outputs_reset", "out", 1, "Resets the signed converters' integrators."),
         port("ana_convert", "out", 1, "Charge-to-pulse converters emit phi, which drives array 2."),
         port("ana_readout", "out", 1, "Signed converters emit their pulses."),
+        *(banks if p.streaming else ()),
         port("ana_out_pulse", "in", converters, "Signed converters' pulses, subtile*lanes+lane."),
         port("ana_out_sign", "in", converters, "Their signs, 1 negative; from a clock before."),
         port("status_clear", "in", 1, "Clears the event counters and sticky bits."),
@@ -79,7 +86,7 @@ def head_ports(params: HeadParams) -> tuple[Port, ...]:
 
 
 class AttentionHead(Component):
-    """One attention head with the unpipelined schedule.
+    """One attention head, with the simple or the streaming schedule.
 
     Parameters
     ----------
@@ -106,7 +113,7 @@ class AttentionHead(Component):
         flows = {"in": In, "out": Out}
         super().__init__({port.name: flows[port.direction](port.width) for port in self.ports})
         self.receiver = Receiver(params)
-        self.sequencer = Sequencer(params)
+        self.sequencer = (StreamingSequencer if params.streaming else Sequencer)(params)
         self.window = Window(params)
         self.writer = Writer(params)
         self.column_mask = ColumnMask(params)
@@ -131,16 +138,22 @@ class AttentionHead(Component):
     def interval_clk(self) -> int:
         """Clocks between answers to packets that write and query, streams never stalling.
 
-        The longest of three loops: the schedule of one packet; receiving the next, which begins
-        when the one before was taken; sending an answer.
+        The longest of the loops: the schedule; receiving the next packet, which begins when the
+        one before was taken; sending an answer; and with the streaming schedule the life of a
+        result slot, from admission until the answer has left, over the number of slots.
         """
         p = self.params
+        schedule = self.sequencer.interval_clk
         receive = self.receiver.latency_clk + self.sequencer.taken_clk + p.token_beats
-        return max(self.sequencer.interval_clk, receive, self.sender.latency_clk + p.result_beats)
+        if not p.streaming:
+            return max(schedule, receive, self.sender.latency_clk + p.result_beats)
+        slot = self.sequencer.latency_clk + self.sender.latency_clk + p.result_beats
+        return max(schedule, receive, p.result_beats, -(-slot // p.result_slots))
 
     def elaborate(self, platform: object) -> Module:
         """Connect the blocks."""
         m = Module()
+        p = self.params
         blocks = {
             "receiver": self.receiver,
             "sequencer": self.sequencer,
@@ -164,6 +177,13 @@ class AttentionHead(Component):
             self.status,
         )
 
+        if p.streaming:
+            m.d.comb += [
+                sequencer.sent.eq(sender.sent),
+                self.ana_scores_bank.eq(sequencer.scores_bank),
+                self.ana_convert_bank.eq(sequencer.convert_bank),
+                self.ana_readout_bank.eq(sequencer.readout_bank),
+            ]
         connect(m, receiver.packet, sequencer.packet)
         connect(m, sequencer.answer, sender.answer)
         m.d.comb += [

@@ -7,9 +7,10 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-__all__ = ["READOUTS", "HeadParams"]
+__all__ = ["READOUTS", "SCHEDULES", "HeadParams"]
 
 READOUTS = ("population", "counter")
+SCHEDULES = ("simple", "streaming")
 
 
 def _check_int(name: str, value: object, low: int, high: int) -> None:
@@ -17,6 +18,13 @@ def _check_int(name: str, value: object, low: int, high: int) -> None:
         raise TypeError(f"{name} must be an int, not {value!r}")
     if not low <= value <= high:
         raise ValueError(f"{name} must be in {low}..{high}, not {value!r}")
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a str, not {value!r}")
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {choices}, not {value!r}")
 
 
 def _ceil_div(a: int, b: int) -> int:
@@ -51,7 +59,9 @@ class HeadParams:
     bus_bits: int = 64  #: width of both AXI4-Streams
     tag_bits: int = 16  #: width of the tag that travels with each packet
     event_bits: int = 16  #: width of the saturating event counters
+    result_slots: int = 4  #: results the streaming schedule may have between admission and exit
     readout: str = "population"  #: "population" (population count) or "counter" (one per pulse)
+    schedule: str = "simple"  #: "simple" (one packet at a time) or "streaming" (overlapped)
 
     def __post_init__(self) -> None:
         _check_int("subtiles", self.subtiles, 1, 256)
@@ -68,10 +78,9 @@ class HeadParams:
         _check_int("event_bits", self.event_bits, 4, 32)
         if self.bus_bits & (self.bus_bits - 1):
             raise ValueError(f"bus_bits must be a power of two, not {self.bus_bits!r}")
-        if not isinstance(self.readout, str):
-            raise TypeError(f"readout must be a str, not {self.readout!r}")
-        if self.readout not in READOUTS:
-            raise ValueError(f"readout must be one of {READOUTS}, not {self.readout!r}")
+        _check_int("result_slots", self.result_slots, 1, 16)
+        _check_choice("readout", self.readout, READOUTS)
+        _check_choice("schedule", self.schedule, SCHEDULES)
         if self.write_clk > self.integrate_clk:
             raise ValueError(
                 f"write_clk must be in 1..{self.integrate_clk} (V is written while Q.K runs, "
@@ -165,6 +174,17 @@ class HeadParams:
     def result_beats(self) -> int:
         """Beats of a valid result packet, header included."""
         return 1 + _ceil_div(self.lanes, self.lanes_per_beat)
+
+    # --- schedule ---------------------------------------------------------------------------
+    @property
+    def streaming(self) -> bool:
+        """Phases of successive packets overlap."""
+        return self.schedule == "streaming"
+
+    @property
+    def sender_slots(self) -> int:
+        """Results the sender can hold; the simple schedule waits instead of holding more."""
+        return self.result_slots if self.streaming else 1
 
     # --- provenance -------------------------------------------------------------------------
     def as_dict(self) -> dict[str, int | str]:

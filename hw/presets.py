@@ -10,6 +10,8 @@ PRESETS: dict[str, HeadParams] = {
     # Window 1024, head size 64: the shape of Leroux et al., Nat. Comput. Sci. 5, 813 (2025), and
     # of GPT-2 124M.
     "default": HeadParams(),
+    # The same with overlapped phases.
+    "streaming": HeadParams(schedule="streaming"),
     # Smallest head that still has every mechanism: wraps in eight tokens.
     "tiny": HeadParams(subtiles=2, columns=4, rows=4, lanes=4, bus_bits=32),
     # Head sizes of other decoder models, with a small window so that it wraps often.

@@ -24,7 +24,8 @@ class Receiver(Component):
 
     A packet that is refused (`PacketError`) is offered like any other, with ``error`` set; its
     codes then mean nothing. One packet is held at a time: the stream is ready again in the clock
-    after the packet was taken.
+    after the packet was taken. With the streaming schedule V and Q are copied when the packet is
+    taken, so that the next packet can come in while they are still in use.
 
     Parameters
     ----------
@@ -37,8 +38,10 @@ class Receiver(Component):
         AXI4-Stream of token packets; every beat is full, so there is no TKEEP.
     packet : Out(stream)
         The packet's command, tag and error; taken when its codes are no longer needed.
-    k_codes, v_codes, q_codes : out
-        Codes of the held packet, packed, code 0 least significant.
+    k_codes : out
+        K of the packet offered, packed, code 0 least significant.
+    v_codes, q_codes : out
+        V and Q of the packet offered, or with the streaming schedule of the packet taken last.
 
     Timing
     ------
@@ -63,13 +66,21 @@ class Receiver(Component):
             }
         )
 
-    def _sections(self) -> list[tuple[str, Signal, int, int, int]]:
-        """Name, register, codes, code bits and beats of each section, in packet order."""
+    def _sections(self, m: Module) -> list[tuple[Signal, int, int, int]]:
+        """Register, codes, code bits and beats of each section, in packet order."""
         p = self.params
+        v, q = self.v_codes, self.q_codes
+        if p.streaming:
+            v, q = Signal.like(self.v_codes, name="v_in"), Signal.like(self.q_codes, name="q_in")
+            with m.If(self.packet.valid & self.packet.ready):
+                with m.If(self.packet.payload.writes):
+                    m.d.sync += self.v_codes.eq(v)
+                with m.If(self.packet.payload.queries):
+                    m.d.sync += self.q_codes.eq(q)
         return [
-            ("k", self.k_codes, p.rows, p.kv_bits, p.k_beats),
-            ("v", self.v_codes, p.lanes, p.kv_bits, p.v_beats),
-            ("q", self.q_codes, p.rows, p.q_bits, p.q_beats),
+            (self.k_codes, p.rows, p.kv_bits, p.k_beats),
+            (v, p.lanes, p.kv_bits, p.v_beats),
+            (q, p.rows, p.q_bits, p.q_beats),
         ]
 
     def elaborate(self, platform: object) -> Module:
@@ -78,7 +89,7 @@ class Receiver(Component):
         p = self.params
         beat = self.s_axis_tdata
         held = self.packet.payload
-        sections = self._sections()
+        sections = self._sections(m)
         total = sum(beats for *_, beats in sections)
         first_q = total - p.q_beats
 
@@ -112,7 +123,7 @@ class Receiver(Component):
         # The section beats: each code register takes its slots, and says if one is too wide.
         with m.Switch(index):
             at = 0
-            for _, register, count, bits, beats in sections:
+            for register, count, bits, beats in sections:
                 for section_beat in range(beats):
                     first = section_beat * p.codes_per_beat
                     slots = range(min(p.codes_per_beat, count - first))

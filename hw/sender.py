@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out
 
@@ -16,6 +16,8 @@ __all__ = ["Sender"]
 class Sender(Component):
     """Copies the sums when it takes an answer, so that the readout is free for the next query.
 
+    It holds as many answers as ``sender_slots`` says and sends them in order.
+
     Parameters
     ----------
     params
@@ -24,13 +26,15 @@ class Sender(Component):
     Members
     -------
     answer : In(stream)
-        Tag and error; taken when the last packet has left.
+        Tag and error; taken when a slot is free.
     sums, full_scale : in
         Signed sums and full-scale flags of the lanes, packed; sampled when an answer is taken.
     m_axis_tdata, m_axis_tvalid, m_axis_tlast : out; m_axis_tready : in
         AXI4-Stream of result packets; every beat is full, so there is no TKEEP.
     full_scale_lanes : out
         Lanes at full scale in the beat that leaves in this clock, else 0.
+    sent : Out(1)
+        The last beat of a packet leaves in this clock.
     idle : Out(1)
         No packet is waiting to leave.
 
@@ -54,6 +58,7 @@ class Sender(Component):
                 "m_axis_tready": In(1),
                 "m_axis_tlast": Out(1),
                 "full_scale_lanes": Out(range(params.lanes_per_beat + 1)),
+                "sent": Out(1),
                 "idle": Out(1),
             }
         )
@@ -62,28 +67,54 @@ class Sender(Component):
         """Build the sender."""
         m = Module()
         p = self.params
+        slots = p.sender_slots
+        newest = Signal(range(max(slots, 2)))  # slot that takes the next answer
+        oldest = Signal(range(max(slots, 2)))  # slot that leaves now
+        held = Signal(range(slots + 1))
+        index = Signal(range(p.result_beats))  # beat that leaves now
+
+        takes = self.answer.valid & self.answer.ready
+        leaves = self.m_axis_tvalid & self.m_axis_tready
+        m.d.comb += [
+            self.answer.ready.eq(held != slots),
+            self.m_axis_tvalid.eq(held != 0),
+            self.idle.eq(held == 0),
+            self.sent.eq(leaves & self.m_axis_tlast),
+        ]
+
+        def next_slot(slot: Signal) -> object:
+            return Mux(slot == slots - 1, 0, slot + 1) if slots > 1 else 0
+
+        answers, all_sums, all_flags = [], [], []
+        for slot in range(slots):
+            slot_answer = Signal(answer_layout(p), name=f"answer_{slot}")
+            slot_sums = Signal(p.lanes * p.sum_bits, name=f"sums_{slot}")
+            slot_flags = Signal(p.lanes, name=f"full_scale_{slot}")
+            with m.If(takes & (newest == slot)):
+                m.d.sync += slot_answer.eq(self.answer.payload)
+                with m.If(self.answer.payload.error == PacketError.NONE):
+                    m.d.sync += [slot_sums.eq(self.sums), slot_flags.eq(self.full_scale)]
+            answers.append(slot_answer)
+            all_sums.append(slot_sums)
+            all_flags.append(slot_flags)
         answer = Signal(answer_layout(p))
         sums = Signal(p.lanes * p.sum_bits)
         full_scale = Signal(p.lanes)
-        index = Signal(range(p.result_beats))
+        m.d.comb += [
+            answer.eq(Array(answers)[oldest]),
+            sums.eq(Array(all_sums)[oldest]),
+            full_scale.eq(Array(all_flags)[oldest]),
+        ]
         invalid = answer.error != PacketError.NONE
 
-        m.d.comb += [self.answer.ready.eq(~self.m_axis_tvalid), self.idle.eq(~self.m_axis_tvalid)]
-        with m.If(self.answer.valid & self.answer.ready):
-            m.d.sync += [
-                answer.eq(self.answer.payload),
-                self.m_axis_tvalid.eq(1),
-                index.eq(0),
-            ]
-            with m.If(self.answer.payload.error == PacketError.NONE):
-                m.d.sync += [sums.eq(self.sums), full_scale.eq(self.full_scale)]
-
-        leaves = self.m_axis_tvalid & self.m_axis_tready
         m.d.comb += self.m_axis_tlast.eq(invalid | (index == p.result_beats - 1))
-        with m.If(leaves):
+        with m.If(takes):
+            m.d.sync += newest.eq(next_slot(newest))
+        with m.If(self.sent):
+            m.d.sync += [oldest.eq(next_slot(oldest)), index.eq(0)]
+        with m.Elif(leaves):
             m.d.sync += index.eq(index + 1)
-            with m.If(self.m_axis_tlast):
-                m.d.sync += self.m_axis_tvalid.eq(0)
+        m.d.sync += held.eq(held + takes - self.sent)
 
         header = Signal(p.bus_bits)
         m.d.comb += [

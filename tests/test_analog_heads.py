@@ -424,7 +424,7 @@ def test_mask_acts_clock_by_clock():
     for clock in range(15):
         head.convert_scores(only if clock < 5 else NONE)
     i_ua = head.params.level_currents.fresh[7]
-    assert head.bank.values.charge[0].tolist() == [5 * i_ua] * 4
+    assert head.bank.values.charge()[0].tolist() == [5 * i_ua] * 4
 
 
 def test_pulses_are_high_first_and_signed():
@@ -447,11 +447,11 @@ def test_integrators_add_until_reset():
     line = np.array([True, False, False, False])
     head.reset_scores()
     head.integrate_scores(line)
-    assert head.bank.keys.charge[0] == i_ua
+    assert head.bank.keys.charge()[0] == i_ua
     head.integrate_scores(line)
-    assert head.bank.keys.charge[0] == 2 * i_ua
+    assert head.bank.keys.charge()[0] == 2 * i_ua
     head.reset_scores()
-    assert head.bank.keys.charge[0] == 0
+    assert head.bank.keys.charge()[0] == 0
 
 
 def test_sample_survives_the_next_integration():
@@ -498,8 +498,8 @@ def test_a_write_during_an_integration_mixes(array):
                 head.write_key(0, 0, K0)
         head.end_write()
         # The cells change in the fourth clock of the write, after that clock's charge.
-        assert head.bank.keys.charge[0] == 4 * (4 * fresh[7] + 11 * fresh[0])
-        assert head.bank.keys.charge[1] == 4 * 15 * fresh[7]
+        assert head.bank.keys.charge()[0] == 4 * (4 * fresh[7] + 11 * fresh[0])
+        assert head.bank.keys.charge()[1] == 4 * 15 * fresh[7]
     else:
         integrate(head, [15] * 4)
         head.reset_outputs()
@@ -508,7 +508,7 @@ def test_a_write_during_an_integration_mixes(array):
             if clock < 4:
                 head.write_value(0, 0, K0)
         head.end_write()
-        assert head.bank.values.charge[0].tolist() == [4 * fresh[7] + 11 * fresh[0]] * 4
+        assert head.bank.values.charge()[0].tolist() == [4 * fresh[7] + 11 * fresh[0]] * 4
 
 
 def test_write_takes_effect_in_its_last_clock():
@@ -562,8 +562,8 @@ def test_reset_in_mid_write_and_mid_phase():
     head.reset()
     assert (head.bank.keys.codes[1] == 7).all()  # neither old nor new
     assert (head.bank.keys.codes[0] == 3).all()
-    assert (head.bank.keys.charge == 0).all()
-    assert (head.bank.values.charge == 0).all()
+    assert (head.bank.keys.charge() == 0).all()
+    assert (head.bank.values.charge() == 0).all()
     closed = FunctionalHead(params)
     write(head, 0, K7, K7)
     closed.write(K7, K7)

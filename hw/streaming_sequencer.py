@@ -1,0 +1,276 @@
+"""Streaming sequencer: phases of successive packets overlap, a query every write and integration."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import stream
+from amaranth.lib.wiring import Component, In, Out
+
+from hw.packet import PacketError
+from hw.params import HeadParams
+from hw.receiver import packet_layout
+from hw.sequencer import answer_layout
+
+__all__ = ["StreamingSequencer"]
+
+
+class StreamingSequencer(Component):
+    """The overlapped schedule: three stages, each working on a packet of its own.
+
+    ============ ================================= ============================================
+    stage        clocks of a query                 what happens
+    ============ ================================= ============================================
+    array 1      (write), guard, integrate         K is written, then query pulses run
+    array 2      guard, convert                    phi pulses drive array 2
+    readout      guard, readout                    result pulses are counted
+    ============ ================================= ============================================
+
+    A query moves from stage to stage without waiting: it is admitted only when a result slot is
+    free for it, so no charge waits for anybody. V is written when array 2 is not in use: after the
+    conversion of the query before, and before that of the packet's own query or of any later one.
+    The next packet that writes is admitted when V has been written, so one write pointer serves
+    both arrays, and the column mask of a conversion is that of its query.
+
+    Scores and outputs are integrated on two sets of integrators in turn: a query's scores are
+    reset and integrated while the scores of the query before are still being converted, and the
+    same holds for the outputs. The bank lines say which set a phase uses.
+
+    Parameters
+    ----------
+    params
+        Head parameters, ``schedule="streaming"``.
+
+    Members
+    -------
+    packet : In(stream)
+        From the receiver; taken when K has been written, or at once.
+    empty : In(1)
+        The window holds no token.
+    sent : In(1)
+        A result has left the sender, and its slot is free.
+    answer : Out(stream)
+        Tag and error of an answer; the sums are valid with it. It is always taken at once.
+    advance, flush : Out(1)
+        To the window.
+    k_write, v_write : Out(1)
+        Write strobes of array 1 and array 2; never both.
+    scores_reset, outputs_reset, counts_clear : Out(1)
+        Reset of array 1's integrators, of array 2's, and of the readout.
+    arm : Out(1)
+        Last clock before integration: the pulse bank's word lines rise with the next edge.
+    integrate, convert, readout : Out(1)
+        The three phases of a query.
+    scores_bank, convert_bank, readout_bank : Out(1)
+        Integrators that ``scores_reset`` and ``integrate`` use; integrators that ``convert``
+        empties, in array 1, and that it and ``outputs_reset`` use, in array 2; integrators that
+        ``readout`` empties.
+    failed : Out(PacketError)
+        Kind of the packet refused in this clock, else NONE.
+    idle : Out(1)
+        Nothing is in flight.
+
+    Timing
+    ------
+    The answer is offered `latency_clk` clocks after a packet that writes and queries was offered
+    to an idle sequencer, `query_latency_clk` after one that only queries. Packets that write and
+    query follow each other every `interval_clk` clocks.
+    """
+
+    def __init__(self, params: HeadParams) -> None:
+        self.params = params
+        super().__init__(
+            {
+                "packet": In(stream.Signature(packet_layout(params))),
+                "empty": In(1),
+                "sent": In(1),
+                "answer": Out(stream.Signature(answer_layout(params))),
+                "advance": Out(1),
+                "flush": Out(1),
+                "k_write": Out(1),
+                "v_write": Out(1),
+                "scores_reset": Out(1),
+                "outputs_reset": Out(1),
+                "counts_clear": Out(1),
+                "arm": Out(1),
+                "integrate": Out(1),
+                "convert": Out(1),
+                "readout": Out(1),
+                "scores_bank": Out(1),
+                "convert_bank": Out(1),
+                "readout_bank": Out(1),
+                "failed": Out(PacketError),
+                "idle": Out(1),
+            }
+        )
+
+    @property
+    def query_latency_clk(self) -> int:
+        """Clocks from a packet that only queries to its answer."""
+        p = self.params
+        return 1 + 3 * p.guard_clk + p.integrate_clk + p.convert_clk + p.readout_clk
+
+    @property
+    def latency_clk(self) -> int:
+        """Clocks from a packet that writes and queries to its answer."""
+        return self.params.write_clk + self.query_latency_clk
+
+    @property
+    def taken_clk(self) -> int:
+        """Clocks from a packet that writes and queries being offered to its being taken."""
+        return self.params.write_clk
+
+    @property
+    def interval_clk(self) -> int:
+        """Clocks between answers when such packets always wait and results leave in time."""
+        p = self.params
+        array_1 = p.write_clk + p.guard_clk + p.integrate_clk
+        return max(array_1, p.guard_clk + p.readout_clk)
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the sequencer."""
+        m = Module()
+        p = self.params
+        packet = self.packet.payload
+
+        def timer(name: str, *phases: int) -> tuple[Signal, Signal]:
+            """Return a down-counter for the phases given, and whether its phase ends now."""
+            left = Signal(range(max(*phases, 2)), name=f"{name}_left")
+            last = Signal(name=f"{name}_last")
+            m.d.comb += last.eq(left == 0)
+            with m.If(~last):
+                m.d.sync += left.eq(left - 1)
+            return left, last
+
+        left_1, last_1 = timer("array_1", p.write_clk, p.guard_clk, p.integrate_clk)
+        left_2, last_2 = timer("array_2", p.guard_clk, p.convert_clk)
+        left_3, last_3 = timer("readout", p.guard_clk, p.readout_clk)
+        left_v, last_v = timer("v", p.write_clk, 1)
+
+        # One flip-flop per phase; at most one of each stage is set.
+        guard_scores = Signal()
+        guard_outputs = Signal()
+        guard_counts = Signal()
+        answering = Signal()
+        queries = Signal()  # the packet in stage 1 queries
+        tags = [Signal(p.tag_bits, name=f"tag_{stage}") for stage in (1, 2, 3)]
+        v_pending = Signal()  # V of a packet that was taken has not been written yet
+        slots = Signal(range(p.result_slots + 1), init=p.result_slots)  # free ones
+
+        v_done = self.v_write & last_v
+        ends_1 = self.integrate & last_1
+        busy_1 = self.k_write | guard_scores | self.integrate
+        busy_2 = guard_outputs | self.convert
+        busy_3 = guard_counts | self.readout | answering
+
+        # Stage 1 may begin with a packet in the last clock of the one before.
+        free_1 = ~busy_1 | ends_1
+        quiet = ~(busy_1 | busy_2 | busy_3 | v_pending)
+        writable = ~v_pending | v_done
+        starved = packet.queries & ~packet.writes & self.empty & ~v_pending
+        error = Signal(PacketError)
+        m.d.comb += error.eq(packet.error)
+        with m.If((packet.error == PacketError.NONE) & starved):
+            m.d.comb += error.eq(PacketError.EMPTY)
+
+        # Queries as close as array 1 lets them come are guard + integrate clocks apart, more if
+        # the second writes. The readout needs guard + readout: if that is longer, they must wait.
+        starts_guard = Signal()
+        paced: object = 1
+        if p.readout_clk > p.integrate_clk:
+            spacing = Signal(range(p.guard_clk + p.readout_clk))
+            with m.If(starts_guard):
+                m.d.sync += spacing.eq(p.guard_clk + p.readout_clk - 1)
+            with m.Elif(spacing != 0):
+                m.d.sync += spacing.eq(spacing - 1)
+            paced = spacing <= Mux(packet.writes, p.write_clk, 0)
+
+        take_slot = Signal()
+        m.d.sync += answering.eq(0)  # always taken at once; set again below
+        with m.If(self.packet.valid & free_1):
+            with m.If(error != PacketError.NONE):
+                # An invalid answer keeps its place: it waits for those before it.
+                with m.If(~packet.queries | (quiet & (slots != 0))):
+                    m.d.comb += [self.failed.eq(error), self.packet.ready.eq(1)]
+                    with m.If(packet.queries):
+                        m.d.comb += take_slot.eq(1)
+                        m.d.sync += [
+                            answering.eq(1),
+                            self.answer.payload.tag.eq(packet.tag),
+                            self.answer.payload.error.eq(error),
+                        ]
+            with m.Elif(packet.flushes):
+                with m.If(quiet):
+                    m.d.comb += [self.flush.eq(1), self.packet.ready.eq(1)]
+            with m.Elif((~packet.writes | writable) & (~packet.queries | ((slots != 0) & paced))):
+                m.d.comb += take_slot.eq(packet.queries)
+                m.d.sync += [queries.eq(packet.queries), tags[0].eq(packet.tag)]
+                with m.If(packet.writes):
+                    m.d.sync += [self.k_write.eq(1), left_1.eq(p.write_clk - 1)]
+                with m.Else():
+                    m.d.comb += [self.packet.ready.eq(1), starts_guard.eq(1)]
+                    m.d.sync += [guard_scores.eq(1), left_1.eq(p.guard_clk - 1)]
+
+        # Stage 1: array 1.
+        with m.If(self.k_write & last_1):
+            m.d.comb += self.packet.ready.eq(1)
+            m.d.sync += [self.k_write.eq(0), v_pending.eq(1)]
+            with m.If(queries):
+                m.d.comb += starts_guard.eq(1)
+                m.d.sync += [guard_scores.eq(1), left_1.eq(p.guard_clk - 1)]
+        with m.If(guard_scores & last_1):
+            m.d.sync += [
+                guard_scores.eq(0),
+                self.integrate.eq(1),
+                left_1.eq(p.integrate_clk - 1),
+            ]
+        m.d.comb += [
+            self.scores_reset.eq(guard_scores & last_1),
+            self.arm.eq(guard_scores & last_1),
+        ]
+        with m.If(ends_1):
+            m.d.sync += [
+                self.integrate.eq(0),
+                self.scores_bank.eq(~self.scores_bank),
+                self.convert_bank.eq(self.scores_bank),
+                tags[1].eq(tags[0]),
+                guard_outputs.eq(1),
+                left_2.eq(p.guard_clk - 1),
+            ]
+
+        # V, whenever array 2 is not in use.
+        starts_v = v_pending & ~self.v_write & ~guard_outputs & (~self.convert | last_2)
+        with m.If(starts_v):
+            m.d.sync += [self.v_write.eq(1), left_v.eq(p.write_clk - 1)]
+        with m.If(v_done):
+            m.d.sync += [self.v_write.eq(0), v_pending.eq(0)]
+        m.d.comb += self.advance.eq(v_done)
+
+        # Stage 2: array 2.
+        with m.If(guard_outputs & last_2):
+            m.d.sync += [guard_outputs.eq(0), self.convert.eq(1), left_2.eq(p.convert_clk - 1)]
+        m.d.comb += self.outputs_reset.eq(guard_outputs & last_2)
+        with m.If(self.convert & last_2):
+            m.d.sync += [
+                self.convert.eq(0),
+                self.readout_bank.eq(self.convert_bank),
+                tags[2].eq(tags[1]),
+                guard_counts.eq(1),
+                left_3.eq(p.guard_clk - 1),
+            ]
+
+        # Stage 3: readout. The slot for the result was taken when the query was admitted.
+        with m.If(guard_counts & last_3):
+            m.d.sync += [guard_counts.eq(0), self.readout.eq(1), left_3.eq(p.readout_clk - 1)]
+        m.d.comb += self.counts_clear.eq(guard_counts & last_3)
+        with m.If(self.readout & last_3):
+            m.d.sync += [
+                self.readout.eq(0),
+                answering.eq(1),
+                self.answer.payload.tag.eq(tags[2]),
+                self.answer.payload.error.eq(PacketError.NONE),
+            ]
+        m.d.comb += self.answer.valid.eq(answering)
+
+        m.d.sync += slots.eq(slots - take_slot + self.sent)
+        m.d.comb += self.idle.eq(quiet)
+        return m
