@@ -111,9 +111,10 @@ class KeyArray(CellArray):
         self._on_clk[:] = 0.0
 
     def charge(self, bank: int = 0) -> Floats:
-        """Charge of every column in µA·clk, ``(subtiles * columns,)``, on one set of integrators."""
+        """Charge of every column of one bank in µA·clk, ``(subtiles * columns,)``."""
         self.settle()
-        return self._charge[bank]
+        charge: Floats = self._charge[bank]
+        return charge
 
     def reset(self, bank: int = 0) -> None:
         """Discharge one set of integrators and select it."""
@@ -143,9 +144,10 @@ class ValueArray(CellArray):
         self._on_clk[:] = 0.0
 
     def charge(self, bank: int = 0) -> Floats:
-        """Charge of every lane in µA·clk, ``(subtiles, lanes)``, on one set of integrators."""
+        """Charge of every lane of one bank in µA·clk, ``(subtiles, lanes)``."""
         self.settle()
-        return self._charge[bank]
+        charge: Floats = self._charge[bank]
+        return charge
 
     def reset(self, bank: int = 0) -> None:
         """Discharge one set of integrators and select it."""

@@ -160,6 +160,7 @@ def cosim(
     table.add_row("integers compared", f"{figures['lanes_compared']}")
     table.add_row("mismatches", f"{figures['mismatches']}")
     table.add_row("latency", f"{figures['latency_clk']} clocks")
+    table.add_row("interval", f"{figures['interval_clk']:g} clocks")
     table.add_row("speed", f"{figures['tokens_per_second']:.0f} tokens/s")
     for part, share in figures["time_share"].items():
         table.add_row(f"time in {part.replace('_', ' ')}", f"{share:.0%}")

@@ -1,4 +1,4 @@
-"""Streaming sequencer: phases of successive packets overlap, a query every write and integration."""
+"""Streaming sequencer: phases of successive packets overlap."""
 
 from __future__ import annotations
 

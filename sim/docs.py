@@ -115,6 +115,7 @@ def _cosim() -> str:
         ("integers compared", result["lanes_compared"]),
         ("mismatches", result["mismatches"]),
         ("latency, last beat in to first beat out", f"{result['latency_clk']} clocks"),
+        ("interval between answers", f"{result['interval_clk']:g} clocks"),
         ("speed", f"{result['tokens_per_second']:.0f} tokens/s"),
     ]
     rows += [

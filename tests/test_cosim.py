@@ -15,7 +15,7 @@ from sim.results import ROOT
 from sim.tokens import TokenSource, real_tokens
 from synth.verilog import write_head_verilog
 
-SMALL = sorted(set(PRESETS) - {"default"})
+SMALL = sorted(set(PRESETS) - {"default", "streaming"})
 
 
 def run_head_tests(params: HeadParams, simulator: str, run_dir, decay=0.0, **job) -> None:
@@ -50,6 +50,20 @@ def run_head_tests(params: HeadParams, simulator: str, run_dir, decay=0.0, **job
 @pytest.mark.parametrize("name", SMALL)
 def test_head_on_icarus(name, tmp_path):
     run_head_tests(PRESETS[name], "icarus", tmp_path)
+
+
+@pytest.mark.cosim
+@pytest.mark.parametrize("name", SMALL)
+def test_streaming_head_on_icarus(name, tmp_path):
+    params = dataclasses.replace(PRESETS[name], schedule="streaming")
+    run_head_tests(params, "icarus", tmp_path, library_streams=False, seed=4)
+
+
+@pytest.mark.cosim
+@pytest.mark.parametrize("slots", [1, 2, 3])
+def test_few_result_slots_on_icarus(slots, tmp_path):
+    params = dataclasses.replace(PRESETS["tiny"], schedule="streaming", result_slots=slots)
+    run_head_tests(params, "icarus", tmp_path, seed=slots)
 
 
 @pytest.mark.cosim
@@ -88,14 +102,16 @@ def test_full_head_on_verilator(tmp_path):
 
 @pytest.mark.cosim
 @pytest.mark.xdist_group("full-head-on-verilator")
-def test_real_tokens_wrap_the_full_window(tmp_path):
-    params = PRESETS["default"]
+@pytest.mark.parametrize(("name", "interval"), [("default", 54), ("streaming", 20)])
+def test_real_tokens_wrap_the_full_window(name, interval, tmp_path):
+    params = PRESETS[name]
     trace = real_tokens(TokenSource(tokens=1100, seed=3, layer=2, head=1))
     figures = run_cosim(params, trace, stall_probability=0.2, report_dir=tmp_path)
     assert figures["tokens"] == 1100
     assert figures["lanes_compared"] == 1100 * params.lanes
     assert figures["mismatches"] == 0
     assert figures["latency_clk"] == 55
+    assert figures["interval_clk"] == interval
     written = json.loads((tmp_path / "cosim.json").read_text(encoding="utf-8"))
     assert written["config_hash"] == params.config_hash
     assert set(figures["time_share"]) >= {"array_model", "bridge", "functional_model"}
