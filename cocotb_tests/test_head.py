@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import math
 import random
 from typing import Any
 
@@ -128,18 +128,19 @@ async def latency_and_interval(dut: Any) -> None:
                 break
         assert clock - taken == expected, f"{command.name}: {clock - taken} clocks"
         await bench.drain()
-    for _ in range(6):
+    # Once the pipeline is full. Result slots may free in bunches: the mean over a bunch counts.
+    for _ in range(18):
         traffic.good(BOTH)
-    offered, clock, before = [], 0, 0
-    while len(offered) < 6:
+    headers, clock, inside = [], 0, False
+    while len(headers) < 18:
         await FallingEdge(dut.clk)
         clock += 1
-        now = int(dut.m_axis_tvalid.value)
-        if now and not before:
-            offered.append(clock)
-        before = now
-    intervals = {b - a for a, b in itertools.pairwise(offered)}
-    assert intervals == {job["expected_interval_clk"]}, intervals
+        if int(dut.m_axis_tvalid.value):
+            if not inside:
+                headers.append(clock)
+            inside = not (int(dut.m_axis_tready.value) & int(dut.m_axis_tlast.value))
+    mean = (headers[-1] - headers[-13]) / 12
+    assert math.ceil(mean) == job["expected_interval_clk"], f"{mean} clocks"
     await bench.drain()
     bench.check()
 
