@@ -72,10 +72,13 @@ class Receiver(Component):
         v, q = self.v_codes, self.q_codes
         if p.streaming:
             v, q = Signal.like(self.v_codes, name="v_in"), Signal.like(self.q_codes, name="q_in")
-            with m.If(self.packet.valid & self.packet.ready):
-                with m.If(self.packet.payload.writes):
+            held = self.packet.payload
+            # A refused packet may be dropped while V and Q of an earlier one are in use.
+            good = held.error == PacketError.NONE
+            with m.If(self.packet.valid & self.packet.ready & good):
+                with m.If(held.writes):
                     m.d.sync += self.v_codes.eq(v)
-                with m.If(self.packet.payload.queries):
+                with m.If(held.queries):
                     m.d.sync += self.q_codes.eq(q)
         return [
             (self.k_codes, p.rows, p.kv_bits, p.k_beats),
