@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,22 @@ def _by_token(
         seen = np.arange(max(0, query - window + 1), query + 1)
         by_token[query, seen] = columns[seen % window]
     return by_token
+
+
+@contextmanager
+def _run_folder(prefix: str) -> Iterator[Path]:
+    """Folder of one run, so that runs at once stay apart; only a failed one's is kept, to read."""
+    parent = ROOT / "build" / "run"
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
+    try:
+        yield folder
+    except SimulationError:
+        raise
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+    shutil.rmtree(folder)
 
 
 def run_cosim(
@@ -92,10 +110,7 @@ def run_cosim(
     stage(f"building for {simulator}")
     folder = prepare_head(params, simulator)
     stage(f"co-simulation on {simulator}")
-    run_dir = ROOT / "build" / "run" / f"cosim-{simulator}-{params.config_hash}"
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=run_dir) as name:
-        scratch = Path(name)
+    with _run_folder(f"cosim-{simulator}-{params.config_hash}-") as scratch:
         codes = scratch / "codes.npz"
         np.savez(codes, q_codes=trace.q_codes, k_codes=trace.k_codes, v_codes=trace.v_codes)
         files = {key: scratch / key for key in ("wave", "progress", "figures", "phi.npy")}
@@ -123,7 +138,7 @@ def run_cosim(
         watcher.start()
         failure: SimulationError | None = None
         try:
-            run_simulation(folder, simulator, "cocotb_tests.cosim_run", job, run_dir=run_dir)
+            run_simulation(folder, simulator, "cocotb_tests.cosim_run", job, run_dir=scratch)
         except SimulationError as error:
             failure = error
             if not files["figures"].exists():
@@ -134,21 +149,23 @@ def run_cosim(
         figures = json.loads(files["figures"].read_text(encoding="utf-8"))
         wave = files["wave"].read_text(encoding="utf-8")
         phi = np.load(files["phi.npy"])
-    figures |= {
-        "seed": trace.source.seed,
-        "model": "SmolLM2-135M-Instruct",
-        "model_layer": trace.source.layer,
-        "model_head": trace.source.head,
-        "text": trace.source.text,
-        "simulator": simulator,
-        "stall_probability": stall_probability,
-        "decay_per_token": decay_per_token,
-        "params": params.as_dict(),
-    }
-    write_result("cosim", figures, config_hash=params.config_hash, tools=TOOLS, report_dir=report)
-    write_text_whole(report / "wave.json", wave)
-    if failure is not None:
-        raise failure
+        figures |= {
+            "seed": trace.source.seed,
+            "model": "SmolLM2-135M-Instruct",
+            "model_layer": trace.source.layer,
+            "model_head": trace.source.head,
+            "text": trace.source.text,
+            "simulator": simulator,
+            "stall_probability": stall_probability,
+            "decay_per_token": decay_per_token,
+            "params": params.as_dict(),
+        }
+        write_result(
+            "cosim", figures, config_hash=params.config_hash, tools=TOOLS, report_dir=report
+        )
+        write_text_whole(report / "wave.json", wave)
+        if failure is not None:
+            raise failure
     draw_attention_map(
         report / "attention.png",
         trace,

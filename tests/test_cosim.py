@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from cocotb_tests import cosim, runner
 from cocotb_tests.cosim import run_cosim
 from cocotb_tests.runner import SimulationError, build_simulation, prepare_head, run_simulation
 from hw.params import HeadParams
@@ -114,7 +116,27 @@ def test_real_tokens_wrap_the_full_window(name, interval, tmp_path):
     assert figures["interval_clk"] == interval
     written = json.loads((tmp_path / "cosim.json").read_text(encoding="utf-8"))
     assert written["config_hash"] == params.config_hash
-    assert set(figures["time_share"]) >= {"array_model", "bridge", "functional_model"}
+    shares = figures["time_share"]
+    parts = ["array_model", "bridge", "functional_model", "stream_drivers", "simulator"]
+    assert list(shares) == parts
+    assert min(shares.values()) > 0
+    assert sum(shares.values()) == pytest.approx(1)
+
+
+@pytest.mark.cosim
+def test_two_runs_at_once_stay_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "ROOT", tmp_path)  # nothing is built yet
+    monkeypatch.setattr(cosim, "ROOT", tmp_path)
+    params = dataclasses.replace(PRESETS["tiny"], rows=64, lanes=64)
+    traces = [real_tokens(TokenSource(tokens=16 + i, layer=2, head=1, seed=i)) for i in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        runs = [
+            pool.submit(run_cosim, params, trace, simulator="icarus", report_dir=tmp_path / str(i))
+            for i, trace in enumerate(traces)
+        ]
+        figures = [run.result() for run in runs]
+    assert [(f["tokens"], f["seed"], f["mismatches"]) for f in figures] == [(16, 0, 0), (17, 1, 0)]
+    assert not list((tmp_path / "build" / "run").iterdir())
 
 
 @pytest.mark.cosim
