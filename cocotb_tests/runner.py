@@ -9,7 +9,9 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -22,14 +24,19 @@ from sim.results import ROOT, tool_versions, write_text_whole
 from synth.verilog import TOP, write_head_verilog
 
 __all__ = [
+    "SIMULATION_TOOLS",
     "SIMULATORS",
     "SimulationError",
     "build_simulation",
     "prepare_head",
+    "run_folder",
     "run_simulation",
+    "watched",
 ]
 
 SIMULATORS = ("verilator", "icarus")
+#: Packages whose versions a result records.
+SIMULATION_TOOLS = ("amaranth", "cocotb", "cocotbext-axi", "pyosys", "verilator", "numpy")
 
 #: Packages that a build links with.
 _LINKED = {"verilator": ("cocotb", "verilator"), "icarus": ("cocotb",)}
@@ -184,6 +191,41 @@ def run_simulation(
     ran, failed = get_results(results)
     if problem or failed or not ran:
         raise SimulationError(f"{module}: {failed} of {ran} tests failed; see {log}") from problem
+
+
+@contextlib.contextmanager
+def run_folder(prefix: str) -> Iterator[Path]:
+    """Folder of one run, so that runs at once stay apart; only a failed one's is kept, to read."""
+    parent = ROOT / "build" / "run"
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
+    try:
+        yield folder
+    except SimulationError:
+        raise
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+    shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def watched(progress: Path, on_progress: Callable[[int], None] | None) -> Iterator[None]:
+    """Call ``on_progress`` now and then with the number that a run writes to a file."""
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.3):
+            if on_progress and progress.exists():
+                on_progress(int(progress.read_text(encoding="utf-8") or 0))
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        watcher.join()
 
 
 def prepare_head(params: HeadParams, simulator: str, build_root: Path | None = None) -> Path:

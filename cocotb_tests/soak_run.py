@@ -36,7 +36,7 @@ async def soak(dut: Any) -> None:
     while sent < job["packets"]:
         if rng.random() < 0.002:
             bench.stall(rng.getrandbits(32), rng.choice((0.0, 0.0, 0.1, 0.5, 0.9)))
-        if rng.random() < 0.0002:
+        if rng.random() < 0.001:
             if rng.random() < 0.5:
                 await bench.drain()
                 bench.check()

@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from hw.params import READOUTS, HeadParams
+from hw.params import READOUTS, SCHEDULES, HeadParams
 from hw.presets import PRESETS, preset
 from sim.results import ROOT, write_result
 
@@ -38,11 +38,15 @@ console = Console()
 
 Preset = StrEnum("Preset", {name: name for name in PRESETS})
 Readout = StrEnum("Readout", {name: name for name in READOUTS})
+Schedule = StrEnum("Schedule", {name: name for name in SCHEDULES})
 Simulator = StrEnum("Simulator", {"verilator": "verilator", "icarus": "icarus"})
 
 PresetOption = Annotated[Preset, typer.Option("--preset", help="Head configuration.")]
 ReadoutOption = Annotated[
     Readout | None, typer.Option("--readout", help="Readout, if not the preset's.")
+]
+ScheduleOption = Annotated[
+    Schedule | None, typer.Option("--schedule", help="Schedule, if not the preset's.")
 ]
 TokensOption = Annotated[int, typer.Option("--tokens", min=1, help="Real tokens to send.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Picks the place in the text.")]
@@ -58,12 +62,16 @@ LibertyOption = Annotated[
 
 
 def _params(
-    name: Preset, readout: Readout | None = None, settings: list[str] | None = None
+    name: Preset,
+    readout: Readout | None = None,
+    schedule: Schedule | None = None,
+    settings: list[str] | None = None,
 ) -> HeadParams:
     """Parameters of a preset, with the changes asked for."""
     params = preset(name.value)
-    numbers = sorted(set(params.as_dict()) - {"readout"})
-    changes: dict[str, Any] = {} if readout is None else {"readout": readout.value}
+    choices = {"readout": readout, "schedule": schedule}
+    numbers = sorted(set(params.as_dict()) - set(choices))
+    changes: dict[str, Any] = {name: choice.value for name, choice in choices.items() if choice}
     for setting in settings or ():
         key, _, value = setting.partition("=")
         if key not in numbers:
@@ -101,12 +109,13 @@ def _shown(path: Path) -> str:
 def verilog(
     name: PresetOption = Preset.default,
     readout: ReadoutOption = None,
+    schedule: ScheduleOption = None,
     settings: SetOption = None,
 ) -> None:
     """Write build/verilog/attention_head.v and the JSON that describes it."""
     from synth.verilog import TOP, write_head_verilog
 
-    params = _params(name, readout, settings)
+    params = _params(name, readout, schedule, settings)
     path = write_head_verilog(params, ROOT / "build" / "verilog" / f"{TOP}.v")
     console.print(
         f"{_shown(path)} and {path.with_suffix('.json').name}, configuration {params.config_hash}"
@@ -121,6 +130,7 @@ def cosim(
     head: HeadOption = None,
     name: PresetOption = Preset.default,
     readout: ReadoutOption = None,
+    schedule: ScheduleOption = None,
     settings: SetOption = None,
     simulator: Annotated[Simulator, typer.Option(help="HDL simulator.")] = Simulator.verilator,
     stalls: Annotated[
@@ -134,7 +144,7 @@ def cosim(
     from cocotb_tests.cosim import run_cosim
     from sim.tokens import real_tokens
 
-    params = _params(name, readout, settings)
+    params = _params(name, readout, schedule, settings)
     trace = real_tokens(
         _source(count, seed, layer, head),
         q_bits=params.q_bits,
@@ -168,6 +178,38 @@ def cosim(
 
 
 @app.command()
+def soak(
+    packets: Annotated[int, typer.Option(min=1, help="Random packets to send.")] = 20_000,
+    seed: SeedOption = 0,
+    name: PresetOption = Preset.tiny,
+    readout: ReadoutOption = None,
+    schedule: ScheduleOption = Schedule.streaming,
+    settings: SetOption = None,
+    simulator: Annotated[Simulator, typer.Option(help="HDL simulator.")] = Simulator.verilator,
+) -> None:
+    """Send random packets, good and malformed, under stalls and resets; compare every answer."""
+    from cocotb_tests.soak import run_soak
+
+    with _progress("packets") as progress:
+        task = progress.add_task("", total=packets)
+        figures = run_soak(
+            _params(name, readout, schedule, settings),
+            packets=packets,
+            seed=seed,
+            simulator=simulator.value,
+            on_stage=lambda text: progress.update(task, description=text),
+            on_progress=lambda done: progress.update(task, completed=done),
+        )
+    table = Table(title="Soak: random packets, stalls and resets")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    for figure in ("packets", "malformed", "resets", "answers", "mismatches", "clocks"):
+        table.add_row(figure, f"{figures[figure]:,}")
+    table.add_row("time", f"{figures['seconds']:.0f} s")
+    console.print(table)
+
+
+@app.command()
 def tokens(
     count: TokensOption = 1200,
     seed: SeedOption = 0,
@@ -192,13 +234,15 @@ def tokens(
 @app.command()
 def area(
     name: PresetOption = Preset.default,
+    schedule: ScheduleOption = None,
     settings: SetOption = None,
     liberty: LibertyOption = None,
 ) -> None:
     """Synthesise the head with both readouts; cells, area and gate equivalents by block."""
     from synth.area import area_table, run_area
 
-    console.print(area_table(run_area(_params(name, settings=settings), liberty=liberty)))
+    params = _params(name, schedule=schedule, settings=settings)
+    console.print(area_table(run_area(params, liberty=liberty)))
 
 
 @app.command()

@@ -11,7 +11,8 @@ import pytest
 from cocotb_tests import cosim, runner
 from cocotb_tests.cosim import run_cosim
 from cocotb_tests.runner import SimulationError, build_simulation, prepare_head, run_simulation
-from hw.params import HeadParams
+from cocotb_tests.soak import run_soak
+from hw.params import SCHEDULES, HeadParams
 from hw.presets import PRESETS
 from sim.results import ROOT
 from sim.tokens import TokenSource, real_tokens
@@ -143,6 +144,18 @@ def test_two_runs_at_once_stay_apart(tmp_path, monkeypatch):
 def test_a_wrong_expectation_is_noticed(tmp_path):
     with pytest.raises(SimulationError, match=r"1 of 12 tests failed; see .*run\.log"):
         run_head_tests(PRESETS["tiny"], "icarus", tmp_path, latency_clk=54)
+
+
+@pytest.mark.cosim
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_short_soak_on_icarus(schedule, tmp_path):
+    params = dataclasses.replace(PRESETS["tiny"], schedule=schedule)
+    figures = run_soak(params, packets=2000, seed=1, simulator="icarus", report_dir=tmp_path)
+    assert figures["mismatches"] == 0
+    assert figures["malformed"] > 0
+    assert figures["resets"] > 0
+    written = json.loads((tmp_path / "soak.json").read_text(encoding="utf-8"))
+    assert written["config_hash"] == params.config_hash
 
 
 def test_latency_of_the_default_head(tmp_path):
