@@ -32,7 +32,7 @@ _PART = re.compile(
     r"(?P<begin><!-- BEGIN (?P<name>[\w-]+) -->\n)(?P<body>.*?)(?P<end><!-- END (?P=name) -->)",
     re.DOTALL,
 )
-_RESULTS = ("cosim", "tokens", "area", "bench", "formal", "mutants")
+_RESULTS = ("cosim", "tokens", "area", "bench", "formal", "mutants", "soak")
 _PICTURES = ("waveform.png", "attention.png", "area.png")
 
 
@@ -203,6 +203,17 @@ def _mutants() -> str:
     return text + f"\nSeed {result['seed']}, {result['simulator']}." + _provenance(result)
 
 
+def _soak() -> str:
+    result = _measured("soak")
+    names = ("packets", "malformed", "resets", "answers", "mismatches", "clocks")
+    rows = [(name, f"{result[name]:,}") for name in names]
+    rows.append(("time", f"{result['seconds']:.0f} s"))
+    shape = f"\n{result['params']['schedule'].capitalize()} schedule, seed {result['seed']}, "
+    return (
+        _table(("figure", "value"), rows) + shape + result["simulator"] + "." + _provenance(result)
+    )
+
+
 def _formal() -> str:
     result = _measured("formal")
     rows = [
@@ -230,6 +241,7 @@ def _parts() -> dict[str, Callable[[], str]]:
         "area-blocks": _area,
         "formal": _formal,
         "mutants": _mutants,
+        "soak": _soak,
         "tokens-figures": _tokens,
     }
     for path in sorted((ROOT / "hw").glob("*.py")):
