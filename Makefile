@@ -1,11 +1,13 @@
 # Every job a person runs. Each is a subcommand of `gaincell`; this file sets the environment up
 # and passes variables on:
 #
-#   make [demo]                     the main job: real tokens, Verilog, co-simulation, area, report
+#   make [demo]                     the main job: real tokens, Verilog, co-simulation, area, report;
+#                                   takes every variable of the jobs below
 #   make test                       all tests
 #   make verilog [PRESET=default]   build/verilog/attention_head.v and .json; any parameter:
 #                                   SET='rows=80 lanes=65'
-#   make cosim TOKENS=1200 SEED=0   real tokens through Verilog and array model
+#   make cosim TOKENS=1200 SEED=0   real tokens through Verilog and array model; LAYER=, HEAD= of the
+#                                   language model; PRESET=, READOUT=, SET=, SIMULATOR=icarus
 #   make area [LIBERTY=file]        cells, area and gate equivalents by block
 #   make bench                      speed ratios against named limits
 #   make formal                     proofs
@@ -15,6 +17,7 @@
 #   make lint                       ruff, mypy, Verilator
 #   make clean / distclean          remove build/, and also the environment
 
+TRACE = --tokens $(TOKENS) --seed $(SEED) $(if $(LAYER),--layer $(LAYER)) $(if $(HEAD),--head $(HEAD))
 SETTINGS = $(foreach setting,$(SET),--set $(setting))
 GAINCELL := .venv/bin/gaincell
 PYTHON := .venv/bin/python
@@ -33,7 +36,8 @@ MUTANTS ?= 200
 .PHONY: demo setup test verilog cosim area bench formal mutants report docs docs-check lint clean distclean
 
 demo: .venv/.ready
-	$(GAINCELL) demo --tokens $(TOKENS) --seed $(SEED)
+	$(GAINCELL) demo --preset $(PRESET) $(TRACE) --simulator $(SIMULATOR) \
+	  $(if $(READOUT),--readout $(READOUT)) $(if $(LIBERTY),--liberty '$(LIBERTY)') $(SETTINGS)
 
 setup: .venv/.ready
 .venv/.ready: pyproject.toml requirements/constraints.txt requirements/data.txt tools/setup.sh
@@ -46,8 +50,8 @@ verilog: .venv/.ready
 	$(GAINCELL) verilog --preset $(PRESET) $(if $(READOUT),--readout $(READOUT)) $(SETTINGS)
 
 cosim: .venv/.ready
-	$(GAINCELL) cosim --preset $(PRESET) --tokens $(TOKENS) --seed $(SEED) --simulator $(SIMULATOR) \
-	  $(if $(READOUT),--readout $(READOUT)) $(if $(LAYER),--layer $(LAYER)) $(if $(HEAD),--head $(HEAD)) $(SETTINGS)
+	$(GAINCELL) cosim --preset $(PRESET) $(TRACE) --simulator $(SIMULATOR) \
+	  $(if $(READOUT),--readout $(READOUT)) $(SETTINGS)
 
 area: .venv/.ready
 	$(GAINCELL) area --preset $(PRESET) $(if $(LIBERTY),--liberty '$(LIBERTY)') $(SETTINGS)
