@@ -1,11 +1,14 @@
 # Every job a person runs. Each is a subcommand of `gaincell`; this file sets the environment up
 # and passes variables on:
 #
-#   make [demo]                     the main job: real tokens, Verilog, co-simulation, area, report
+#   make [demo]                     the main job: real tokens, Verilog, co-simulation, area, report;
+#                                   takes every variable of the jobs below
 #   make test                       all tests
 #   make verilog [PRESET=default]   build/verilog/attention_head.v and .json; any parameter:
 #                                   SET='rows=80 lanes=65'
-#   make cosim TOKENS=1200 SEED=0   real tokens through Verilog and array model
+#   make cosim TOKENS=1200 SEED=0   real tokens through Verilog and array model; LAYER=, HEAD= of the
+#                                   language model; PRESET=, READOUT=, SCHEDULE=, SET=,
+#                                   SIMULATOR=icarus
 #   make soak PACKETS=20000 SEED=0  random packets, stalls and resets on a small head
 #   make area [LIBERTY=file]        cells, area and gate equivalents by block
 #   make bench                      speed ratios against named limits
@@ -16,6 +19,7 @@
 #   make lint                       ruff, mypy, Verilator
 #   make clean / distclean          remove build/, and also the environment
 
+TRACE = --tokens $(TOKENS) --seed $(SEED) $(if $(LAYER),--layer $(LAYER)) $(if $(HEAD),--head $(HEAD))
 SHAPE = $(if $(SCHEDULE),--schedule $(SCHEDULE)) $(foreach setting,$(SET),--set $(setting))
 SETTINGS = $(if $(READOUT),--readout $(READOUT)) $(SHAPE)
 GAINCELL := .venv/bin/gaincell
@@ -37,7 +41,8 @@ MUTANTS ?= 200
 .PHONY: demo setup test verilog cosim soak area bench formal mutants report docs docs-check lint clean distclean
 
 demo: .venv/.ready
-	$(GAINCELL) demo --tokens $(TOKENS) --seed $(SEED)
+	$(GAINCELL) demo --preset $(PRESET) $(TRACE) --simulator $(SIMULATOR) \
+	  $(if $(LIBERTY),--liberty '$(LIBERTY)') $(SETTINGS)
 
 setup: .venv/.ready
 .venv/.ready: pyproject.toml requirements/constraints.txt requirements/data.txt tools/setup.sh
@@ -50,8 +55,7 @@ verilog: .venv/.ready
 	$(GAINCELL) verilog --preset $(PRESET) $(SETTINGS)
 
 cosim: .venv/.ready
-	$(GAINCELL) cosim --preset $(PRESET) --tokens $(TOKENS) --seed $(SEED) --simulator $(SIMULATOR) \
-	  $(if $(LAYER),--layer $(LAYER)) $(if $(HEAD),--head $(HEAD)) $(SETTINGS)
+	$(GAINCELL) cosim --preset $(PRESET) $(TRACE) --simulator $(SIMULATOR) $(SETTINGS)
 
 soak: .venv/.ready
 	$(GAINCELL) soak --packets $(PACKETS) --seed $(SEED) --simulator $(SIMULATOR) \

@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -102,12 +103,18 @@ def build_simulation(verilog: Path, simulator: str, build_root: Path | None = No
     """
     if simulator not in SIMULATORS:
         raise ValueError(f"simulator must be one of {SIMULATORS}, not {simulator!r}")
+    root = (build_root or ROOT / "build" / "sim").resolve()
+    if simulator == "verilator" and re.search(r"\s", f"{root}{sys.prefix}"):
+        raise SimulationError(
+            f"Verilator builds with make, which cannot cope with a space in a path: move the "
+            f"checkout to a folder without one, or use Icarus, not {str(ROOT)!r}"
+        )
     args = _BUILD_ARGS[simulator]
     # A build holds absolute paths of the packages: when those move or change, it is made anew.
     origin = [args, tool_versions(*_LINKED[simulator]), sys.prefix]
     text = verilog.read_text(encoding="utf-8") + json.dumps(origin)
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    folder = (build_root or ROOT / "build" / "sim") / f"{simulator}-{digest}"
+    folder = root / f"{simulator}-{digest}"
     done = folder / "built"
     if done.exists():
         return folder

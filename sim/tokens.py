@@ -138,7 +138,7 @@ class TokenTrace:
     """Real tokens, as real numbers and as codes.
 
     Rows beyond the head size carry query code 0, a pulse of no length; lanes beyond it carry the
-    code whose current is nearest to zero.
+    code whose current is nearest to zero. Fewer rows or lanes hold the first elements only.
     """
 
     source: TokenSource  #: where the tokens come from
@@ -284,8 +284,10 @@ def quantise(
     return q_codes.astype(np.uint8), k_codes.astype(np.uint8), v_codes.astype(np.uint8), scaling
 
 
-def _padded(codes: NDArray[np.uint8], width: int, fill: int) -> NDArray[np.uint8]:
-    return np.pad(codes, ((0, 0), (0, width - codes.shape[1])), constant_values=fill)
+def _fitted(codes: NDArray[np.uint8], width: int, fill: int) -> NDArray[np.uint8]:
+    """The first ``width`` codes of every token, filled up where there are fewer."""
+    kept = codes[:, :width]
+    return np.pad(kept, ((0, 0), (0, width - kept.shape[1])), constant_values=fill)
 
 
 # --- traces -------------------------------------------------------------------------------------
@@ -366,8 +368,9 @@ def real_tokens(
     q_bits, kv_bits
         Widths of the codes.
     rows, lanes
-        Word lines of array 1 and outputs of array 2, at least the model's head size. Rows beyond
-        it get query code 0 and lanes beyond it the code whose current is nearest to zero.
+        Word lines of array 1 and outputs of array 2. Rows beyond the model's head size get query
+        code 0 and lanes beyond it the code whose current is nearest to zero. A smaller head gets
+        the first elements, after the rotation: real codes, but only a part of each score.
     level_currents_ua
         Cell current of each of the ``2**kv_bits`` stored codes; the published cell's if left out.
     cache_dir
@@ -385,10 +388,6 @@ def real_tokens(
     _check_int("kv_bits", kv_bits, 1, 8)
     for name, value in (("rows", rows), ("lanes", lanes)):
         _check_int(name, value, 1, 256)
-        if value < HEAD_SIZE:
-            raise ValueError(
-                f"{name} must be at least {HEAD_SIZE}, the model's head size, not {value!r}"
-            )
     if level_currents_ua is None:
         level_currents_ua = published_level_currents_ua(kv_bits)
     levels = np.asarray(level_currents_ua, dtype=np.float64)
@@ -419,9 +418,9 @@ def real_tokens(
         q=data["q"],
         k=data["k"],
         v=data["v"],
-        q_codes=_padded(q_codes, rows, 0),
-        k_codes=_padded(k_codes, rows, zero),
-        v_codes=_padded(v_codes, lanes, zero),
+        q_codes=_fitted(q_codes, rows, 0),
+        k_codes=_fitted(k_codes, rows, zero),
+        v_codes=_fitted(v_codes, lanes, zero),
         scaling=scaling,
     )
 

@@ -21,6 +21,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -572,10 +573,13 @@ def _run_source_mutants(
                 raise RuntimeError(f"{pattern} fails on the unmutated sources:\n{outcome[1]}")
 
         done: list[bool] = []
+        stop = threading.Event()
 
         def work(at: int) -> list[bool | None]:
             outcomes: list[bool | None] = []
             for mutant in mutants[at::PROCESSES]:
+                if stop.is_set():
+                    break
                 path = copies[at] / mutant.path
                 text = path.read_text(encoding="utf-8")
                 assert text[mutant.start : mutant.end] == mutant.old
@@ -590,7 +594,11 @@ def _run_source_mutants(
             return outcomes
 
         with ThreadPoolExecutor(PROCESSES) as pool:
-            outcomes = list(pool.map(work, range(PROCESSES)))
+            try:
+                outcomes = list(pool.map(work, range(PROCESSES)))
+            except BaseException:
+                stop.set()  # the pool waits for the mutants under way and for no others
+                raise
     survived = [
         mutant
         for at, results in enumerate(outcomes)

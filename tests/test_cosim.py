@@ -171,6 +171,13 @@ def test_unknown_simulator(tmp_path):
         build_simulation(verilog, "vcs")
 
 
+def test_a_path_with_a_space_is_refused_by_name(tmp_path):
+    verilog = tmp_path / "x.v"
+    verilog.write_text("module attention_head; endmodule\n", encoding="utf-8")
+    with pytest.raises(SimulationError, match="cannot cope with a space in a path"):
+        build_simulation(verilog, "verilator", tmp_path / "a b")
+
+
 def test_verilog_that_does_not_build(tmp_path):
     verilog = tmp_path / "x.v"
     verilog.write_text("module attention_head( endmodule\n", encoding="utf-8")

@@ -215,10 +215,17 @@ def test_extra_rows_and_lanes_carry_nothing(trace, cache):
     np.testing.assert_allclose(wide.hardware_scores_ua(), trace.hardware_scores_ua())
 
 
+def test_a_smaller_head_gets_the_first_elements(trace, cache):
+    small = real_tokens(SMALL, rows=20, lanes=7, cache_dir=cache)
+    np.testing.assert_array_equal(small.q_codes, trace.q_codes[:, :20])
+    np.testing.assert_array_equal(small.k_codes, trace.k_codes[:, :20])
+    np.testing.assert_array_equal(small.v_codes, trace.v_codes[:, :7])
+
+
 def test_bad_sizes_are_refused(cache):
     for name in ("rows", "lanes"):
-        with pytest.raises(ValueError, match=f"{name} must be at least 64.*not 63"):
-            real_tokens(SMALL, cache_dir=cache, **{name: 63})
+        with pytest.raises(ValueError, match=rf"{name} must be in 1\.\.256, not 0"):
+            real_tokens(SMALL, cache_dir=cache, **{name: 0})
     with pytest.raises(TypeError, match=r"rows must be an int, not 64\.0"):
         real_tokens(SMALL, rows=64.0, cache_dir=cache)
     with pytest.raises(ValueError, match=r"kv_bits must be in 1\.\.8, not 0"):
