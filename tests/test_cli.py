@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -21,15 +22,17 @@ def run(monkeypatch, *args: str) -> int:
 def test_the_main_job_passes_every_option_on(monkeypatch):
     calls = {}
     for job in ("verilog", "tokens", "cosim", "area", "report"):
-        monkeypatch.setattr(cli, job, lambda *args, job=job: calls.update({job: args}))
+        monkeypatch.setattr(cli, job, lambda job=job, **options: calls.update({job: options}))
     monkeypatch.setattr(sim.report, "draw_pictures", lambda: None)
     options = "--tokens 20 --seed 3 --layer 0 --head 8 --preset tiny --readout counter"
-    more = ("--set", "rows=9", "--simulator", "icarus", "--liberty", "some.lib")
-    assert run(monkeypatch, "demo", *options.split(), *more) == 0
-    assert calls["verilog"] == ("tiny", "counter", ["rows=9"])
-    assert calls["tokens"] == (20, 3, 0, 8)
-    assert calls["cosim"] == (20, 3, 0, 8, "tiny", "counter", ["rows=9"], "icarus")
-    assert [str(arg) for arg in calls["area"]] == ["tiny", "['rows=9']", "some.lib"]
+    more = ("--schedule", "streaming", "--set", "rows=9", "--simulator", "icarus")
+    assert run(monkeypatch, "demo", *options.split(), *more, "--liberty", "some.lib") == 0
+    shape = {"name": "tiny", "schedule": "streaming", "settings": ["rows=9"]}
+    source = {"count": 20, "seed": 3, "layer": 0, "head": 8}
+    assert calls["verilog"] == {"readout": "counter", **shape}
+    assert calls["tokens"] == source
+    assert calls["cosim"] == {"readout": "counter", "simulator": "icarus", **source, **shape}
+    assert calls["area"] == {"liberty": Path("some.lib"), **shape}
 
 
 @pytest.mark.parametrize(
