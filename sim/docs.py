@@ -52,15 +52,16 @@ def _interface(name: str) -> dict[str, Any]:
     return content
 
 
-def _measured(name: str) -> dict[str, Any]:
-    path = MEASURED / f"{name}.json"
+def _measured(name: str, folder: Path | None = None) -> dict[str, Any]:
+    path = (folder or MEASURED) / f"{name}.json"
     if not path.exists():
         raise ValueError(f"docs/measured/{name}.json is missing: run its job, then `make docs`")
     result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if name in ("cosim", "area") and result["config_hash"] != PRESETS["default"].config_hash:
         raise ValueError(
-            f"docs/measured/{name}.json must be of configuration "
-            f"{PRESETS['default'].config_hash}, not {result['config_hash']!r}"
+            f"{path.relative_to(ROOT)} must be of configuration "
+            f"{PRESETS['default'].config_hash}, the default head's, not {result['config_hash']!r}: "
+            f"run `make {name}`"
         )
     return result
 
@@ -280,12 +281,19 @@ def update_documents() -> list[Path]:
     -------
     list of Path
         The documents that changed.
+
+    Raises
+    ------
+    ValueError
+        A result is of another configuration than the default head's; nothing is changed then.
     """
     report = ROOT / "build" / "report"
-    for name in _RESULTS:
-        if (report / f"{name}.json").exists():
-            MEASURED.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(report / f"{name}.json", MEASURED / f"{name}.json")
+    found = [name for name in _RESULTS if (report / f"{name}.json").exists()]
+    for name in found:  # before anything is overwritten
+        _measured(name, report)
+    for name in found:
+        MEASURED.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(report / f"{name}.json", MEASURED / f"{name}.json")
     for name in _PICTURES:
         if (report / name).exists():
             (ROOT / "docs" / "images").mkdir(parents=True, exist_ok=True)
