@@ -84,8 +84,8 @@ def test_resolve_errors(tmp_path):
     with pytest.raises(
         ValueError,
         match=says(
-            "cell must be one of published, published-linear, published-levels, linear, or a path ending "
-            ".npz, not 'nobody'"
+            "cell must be one of published, published-linear, published-levels, linear, or "
+            "a path ending .npz, not 'nobody'"
         ),
     ):
         resolve_cell("nobody")
