@@ -23,6 +23,8 @@ CELLS: dict[str, Cell] = {
     # The eight stored levels themselves, free of the fit's error: same source.
     "published-levels": TabulatedCell(np.linspace(0.0, 0.9, 8), LEVEL_CURRENTS_UA),
 }
+#: The short name of the linear cell.
+CELLS["linear"] = CELLS["published-linear"]
 
 
 def resolve_cell(cell: str | Path | Cell) -> Cell:

@@ -84,8 +84,8 @@ def test_resolve_errors(tmp_path):
     with pytest.raises(
         ValueError,
         match=says(
-            "cell must be one of published, published-linear, published-levels, or a path ending "
-            ".npz, not 'nobody'"
+            "cell must be one of published, published-linear, published-levels, linear, or "
+            "a path ending .npz, not 'nobody'"
         ),
     ):
         resolve_cell("nobody")
@@ -371,3 +371,7 @@ def test_parameters_match_a_shape():
     assert (params.window, params.q_max, params.count_max) == (15, 7, 31)
     with pytest.raises(TypeError):
         AnalogParams(16)
+
+
+def test_linear_is_short_for_the_published_linear_cell():
+    assert resolve_cell("linear") is resolve_cell("published-linear")
