@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -36,13 +37,25 @@ SMALL: dict[str, HeadParams] = {
         bus_bits=32, event_bits=4,
     ),
 }  # fmt: skip
+#: The same with overlapped phases, and slots of several numbers.
+STREAMING: dict[str, HeadParams] = {
+    f"{name}-streaming": dataclasses.replace(params, schedule="streaming", result_slots=slots)
+    for (name, params), slots in zip(SMALL.items(), (4, 3, 2, 1, 4, 5, 16), strict=True)
+}
+HEADS = SMALL | STREAMING
 SEEDS = (1, 2)
 
 
 def small(*names: str) -> pytest.MarkDecorator:
-    """Parametrise over the small heads, all of them or those named."""
+    """Parametrise over the small heads with the simple schedule, all of them or those named."""
     chosen = names or tuple(SMALL)
-    return pytest.mark.parametrize("params", [SMALL[n] for n in chosen], ids=chosen)
+    return pytest.mark.parametrize("params", [HEADS[n] for n in chosen], ids=chosen)
+
+
+def both_schedules(*names: str) -> pytest.MarkDecorator:
+    """Parametrise over the small heads, all of them or those named, with either schedule."""
+    chosen = names or tuple(SMALL)
+    return small(*chosen, *(f"{name}-streaming" for name in chosen))
 
 
 def seeds(*values: int) -> pytest.MarkDecorator:

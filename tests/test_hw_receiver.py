@@ -5,11 +5,22 @@ from __future__ import annotations
 import random
 
 import pytest
-from test_hw_bench import SMALL, Clocked, StreamRules, pack, seeds, simulate, small, stalls
+from test_hw_bench import (
+    SMALL,
+    STREAMING,
+    Clocked,
+    StreamRules,
+    both_schedules,
+    pack,
+    seeds,
+    simulate,
+    small,
+    stalls,
+)
 
 from hw.packet import Command, PacketError, token_beats
 from hw.receiver import Receiver
-from sim.reference.receiver import Parsed, parse
+from sim.reference.receiver import Kept, Parsed, kept_codes, parse
 
 COMMANDS = tuple(Command)
 
@@ -56,10 +67,11 @@ def traffic(params, rng, count):
 
 
 class PacketPort:
-    """The packet stream as plain values."""
+    """The packet stream as plain values, and what has been taken from it."""
 
-    def __init__(self, clk: Clocked) -> None:
-        self.clk, self.port = clk, clk.dut.packet
+    def __init__(self, clk: Clocked, params) -> None:
+        self.clk, self.params, self.port = clk, params, clk.dut.packet
+        self.taken: list[Parsed] = []
 
     def ready(self, value) -> None:
         self.clk.ctx.set(self.port.ready, int(value))
@@ -75,47 +87,63 @@ class PacketPort:
         )
         return fields + self.clk.get("k_codes", "v_codes", "q_codes")
 
+    def check(self, expected: Parsed) -> None:
+        """The packet offered says what is expected."""
+        e, got = expected, self.everything()
+        assert got[:5] == (e.writes, e.queries, e.flushes, e.tag, e.error)
+        assert e.k is None or got[5] == pack(e.k, self.params.kv_bits)
+        if not self.params.streaming:
+            self._check_v_and_q(Kept(e.v, e.q))
 
-def matches(params, expected: Parsed, got) -> bool:
-    """Whether what `PacketPort.everything` shows is what the packet says."""
-    fields = (expected.writes, expected.queries, expected.flushes, expected.tag, expected.error)
-    widths = (params.kv_bits, params.kv_bits, params.q_bits)
-    codes = zip((expected.k, expected.v, expected.q), widths, got[5:], strict=True)
-    return got[:5] == fields and all(c is None or have == pack(c, w) for c, w, have in codes)
+    def check_kept(self) -> None:
+        """V and Q of earlier packets stay as they are, whatever comes in."""
+        if self.params.streaming:
+            self._check_v_and_q(kept_codes(self.taken))
+
+    def _check_v_and_q(self, codes: Kept) -> None:
+        p = self.params
+        assert codes.v is None or self.clk.get("v_codes") == pack(codes.v, p.kv_bits)
+        assert codes.q is None or self.clk.get("q_codes") == pack(codes.q, p.q_bits)
 
 
-async def send(clk: Clocked, beats, *, last=True) -> None:
+async def send(port: PacketPort, beats, *, last=True) -> None:
     """Send beats without stalls; the receiver must be ready throughout."""
+    clk = port.clk
     for i, beat in enumerate(beats):
         clk.set(s_axis_tdata=beat, s_axis_tvalid=1, s_axis_tlast=last and i == len(beats) - 1)
         assert clk.get("s_axis_tready") == 1
+        port.check_kept()
         await clk.edge()
     clk.set(s_axis_tvalid=0, s_axis_tlast=0)
 
 
-async def take(clk: Clocked, params, beats) -> None:
+async def take(port: PacketPort, beats) -> None:
     """Check that the packet of these beats is offered in this very clock, and take it."""
-    port = PacketPort(clk)
+    clk, expected = port.clk, parse(port.params, beats)
     assert port.valid(), "the packet is offered one clock after its last beat"
-    assert matches(params, parse(params, beats), port.everything())
+    port.check(expected)
+    port.check_kept()
     assert clk.get("s_axis_tready") == 0, "one packet is held at a time"
     port.ready(1)
     await clk.edge()
     port.ready(0)
+    port.taken.append(expected)
+    port.check_kept()
     assert not port.valid()
     assert clk.get("s_axis_tready") == 1
 
 
 def run_packets(params, packets) -> None:
     async def bench(clk: Clocked) -> None:
+        port = PacketPort(clk, params)
         for beats in packets:
-            await send(clk, beats)
-            await take(clk, params, beats)
+            await send(port, beats)
+            await take(port, beats)
 
     simulate(Receiver(params), bench)
 
 
-@small()
+@both_schedules()
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 def test_good_packets(params, command):
     rng = random.Random(3)
@@ -125,7 +153,7 @@ def test_good_packets(params, command):
     run_packets(params, packets)
 
 
-@small()
+@both_schedules()
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 def test_every_wrong_length(params, command):
     rng = random.Random(4)
@@ -201,16 +229,16 @@ def test_first_error_in_order_is_reported(params):
     run_packets(params, [p for bad in packets.values() for x in bad for p in (x, beats)])
 
 
-@small()
+@both_schedules()
 def test_packet_waits_unchanged_and_holds_the_stream_off(params):
     rng = random.Random(9)
     port_rules = StreamRules("packet")
 
     async def bench(clk: Clocked) -> None:
-        port = PacketPort(clk)
+        port = PacketPort(clk, params)
         for command in COMMANDS:
             beats = good(params, command, rng)
-            await send(clk, beats)
+            await send(port, beats)
             for _ in range(20):
                 # A next header is waiting: it must not be taken.
                 clk.set(s_axis_tvalid=1, s_axis_tlast=1, s_axis_tdata=rng.getrandbits(8))
@@ -219,12 +247,33 @@ def test_packet_waits_unchanged_and_holds_the_stream_off(params):
                 await clk.edge()
             clk.set(s_axis_tvalid=0)
             port_rules.clock(port.valid(), 1, port.everything())
-            await take(clk, params, beats)
+            await take(port, beats)
 
     simulate(Receiver(params), bench)
 
 
-@small()
+@small(*STREAMING)
+def test_v_and_q_stay_while_other_packets_come_in(params):
+    """A packet's V and Q stay through the beats of the next, and through any that is refused."""
+    rng = random.Random(10)
+    packets = [good(params, Command.WRITE_QUERY, rng)]
+    for command in (Command.WRITE_QUERY, Command.QUERY, Command.WRITE, Command.FLUSH):
+        bad = good(params, command, rng)
+        packets += [[*bad, 0], [bad[0] | 0x80, *bad[1:]], bad[:-1] or [0]]
+        if command.writes:
+            wide = bad.copy()
+            wide[1] |= 1 << params.slot_bits - 1
+            assert params.slot_bits == params.kv_bits or (
+                parse(params, wide).error is PacketError.CODE
+            )
+            packets.append(wide)
+        packets.append(good(params, command, rng))
+    assert len({kept_codes([parse(params, p) for p in packets[: n + 1]]).v
+                for n in range(len(packets))}) > 1  # fmt: skip
+    run_packets(params, packets)
+
+
+@both_schedules()
 @seeds()
 def test_random_packets_and_stalls(params, seed):
     rng = random.Random(seed)
@@ -232,7 +281,7 @@ def test_random_packets_and_stalls(params, seed):
     beats = [(b, i == len(p) - 1) for p in packets for i, b in enumerate(p)]
 
     async def bench(clk: Clocked) -> None:
-        port, rules = PacketPort(clk), StreamRules("packet")
+        port, rules = PacketPort(clk, params), StreamRules("packet")
         send_stall, take_stall = stalls(rng), stalls(rng)
         sent = received = 0
         offered = taken_last = False
@@ -245,10 +294,12 @@ def test_random_packets_and_stalls(params, seed):
             assert port.valid() or not taken_last
             ready = not take_stall()
             port.ready(ready)
+            port.check_kept()
             if port.valid():
-                expected = parse(params, packets[received])
-                assert matches(params, expected, port.everything()), f"packet {received}"
-            received += rules.clock(port.valid(), ready, port.everything())
+                port.check(parse(params, packets[received]))
+            if rules.clock(port.valid(), ready, port.everything()):
+                port.taken.append(parse(params, packets[received]))
+                received += 1
             taken = offered and clk.get("s_axis_tready")
             taken_last = taken and last
             sent += bool(taken)
@@ -260,7 +311,7 @@ def test_random_packets_and_stalls(params, seed):
     simulate(Receiver(params), bench)
 
 
-@small()
+@both_schedules()
 @seeds()
 def test_reset_in_mid_packet(params, seed):
     rng = random.Random(seed)
@@ -269,12 +320,13 @@ def test_reset_in_mid_packet(params, seed):
         for beats in traffic(params, rng, 30):
             # Cut off after any beat, the last one too (the packet is then held).
             count = rng.randint(1, len(beats))
-            await send(clk, beats[:count], last=count == len(beats))
+            await send(PacketPort(clk, params), beats[:count], last=count == len(beats))
             await clk.reset()
-            assert not PacketPort(clk).valid()
+            port = PacketPort(clk, params)
+            assert not port.valid()
             after = good(params, rng.choice(COMMANDS), rng)
-            await send(clk, after)
-            await take(clk, params, after)
+            await send(port, after)
+            await take(port, after)
 
     simulate(Receiver(params), bench)
 
@@ -294,3 +346,12 @@ def test_reference():
     assert parse(params, [0x03, 0x4321, 0x8654, 0xFEDC]).error is PacketError.CODE
     assert parse(params, [0x03, 0x4321, 0x8654]).error is PacketError.LENGTH
     assert parse(params, [0x0100_0003]).error is PacketError.COMMAND
+
+
+def test_reference_of_what_is_kept():
+    params = SMALL["tiny"]
+    packets = [[0x03, 1, 2, 3], [0x01, 4, 5], [0x02, 6], [0x04], [0x03, 1, 8, 3], [0x01, 4, 5, 6]]
+    parsed = [parse(params, beats) for beats in packets]
+    kept = [kept_codes(parsed[:n]) for n in range(len(packets) + 1)]
+    low = [(codes.v and codes.v[0], codes.q and codes.q[0]) for codes in kept]
+    assert low == [(None, None), (2, 3), (5, 3), *[(5, 6)] * 4]

@@ -1,14 +1,15 @@
-"""Reference of the receiver: a whole token packet, parsed at once."""
+"""Reference of the receiver: a whole token packet, parsed at once, and what is kept of it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from hw.packet import TAG_LSB, Command, PacketError
 from hw.params import HeadParams
 
-__all__ = ["Parsed", "parse"]
+__all__ = ["Kept", "Parsed", "kept_codes", "parse"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,3 +84,20 @@ def parse(params: HeadParams, beats: Sequence[int]) -> Parsed:
         v=codes.get("v") if good else None,
         q=codes.get("q") if good else None,
     )
+
+
+class Kept(NamedTuple):
+    """Codes that stay, with the streaming schedule, while other packets come in."""
+
+    v: tuple[int, ...] | None  #: of the packet that was taken last of those carrying V
+    q: tuple[int, ...] | None  #: of the packet that was taken last of those carrying Q
+
+
+def kept_codes(taken: Sequence[Parsed]) -> Kept:
+    """V and Q that are in use after these packets have been taken; None if there is none yet.
+
+    A refused packet carries nothing: V and Q of those before it may still be in use.
+    """
+    values = [packet.v for packet in taken if packet.v is not None]
+    queries = [packet.q for packet in taken if packet.q is not None]
+    return Kept(v=values[-1] if values else None, q=queries[-1] if queries else None)
