@@ -29,11 +29,16 @@ RANGES = {
     "bus_bits": (32, 1024),
     "tag_bits": (1, 16),
     "event_bits": (4, 32),
+    "result_slots": (1, 16),
 }
 
 
 def test_every_field_is_tested_here():
-    assert [field.name for field in dataclasses.fields(HeadParams)] == [*RANGES, "readout"]
+    assert [field.name for field in dataclasses.fields(HeadParams)] == [
+        *RANGES,
+        "readout",
+        "schedule",
+    ]
 
 
 @pytest.mark.parametrize("name", RANGES)
@@ -71,6 +76,23 @@ def test_readout(value):
     message = rf"^readout must be one of \('population', 'counter'\), not {value!r}$"
     with pytest.raises(ValueError, match=message):
         HeadParams(readout=value)
+
+
+@pytest.mark.parametrize("value", ("", "Streaming", "pipelined"))
+def test_schedule(value):
+    message = rf"^schedule must be one of \('simple', 'streaming'\), not {value!r}$"
+    with pytest.raises(ValueError, match=message):
+        HeadParams(schedule=value)
+
+
+def test_schedule_kind():
+    with pytest.raises(TypeError, match=r"^schedule must be a str, not 1$"):
+        HeadParams(schedule=1)
+
+
+def test_sender_slots():
+    assert HeadParams(result_slots=3).sender_slots == 1
+    assert HeadParams(result_slots=3, schedule="streaming").sender_slots == 3
 
 
 @pytest.mark.parametrize("value", (None, 1, ["counter"]), ids=repr)
@@ -153,8 +175,8 @@ def test_figures_hold_together(p):
 
 def test_config_hash_is_stable():
     # A change here means that artefacts of before can no longer be told apart from new ones.
-    assert HeadParams().config_hash == "7821640a4884"
-    assert PRESETS["tiny"].config_hash == "e1baba528b81"
+    assert HeadParams().config_hash == "fce291933494"
+    assert PRESETS["tiny"].config_hash == "e4bc5ebc6b59"
 
 
 def test_config_hash_in_another_process():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -120,9 +121,20 @@ def head_interval_clk(params: HeadParams) -> int:
     """Clocks between answers to packets that write and query, never stalled from outside.
 
     The longest of three loops: the schedule of one packet; receiving a packet, which begins when
-    the one before was taken, and leading it to where it is taken; and sending an answer.
+    the one before was taken, and leading it to where it is taken; and sending an answer. With the
+    streaming schedule: the longest of what each array or stream needs for itself, and of the life
+    of a result slot over their number.
     """
     table = timetable(params, Command.WRITE_QUERY)
+    if params.streaming:
+        answer_clk = table.answer_clk or 0
+        return max(
+            params.write_clk + params.guard_clk + params.integrate_clk,  # array 1
+            params.guard_clk + params.readout_clk,
+            1 + params.write_clk + params.token_beats,  # taken when K has been written
+            params.result_beats,
+            math.ceil((answer_clk + 1 + params.result_beats) / params.result_slots),
+        )
     return max(
         table.busy_clk + 1,
         1 + table.taken_clk + params.token_beats,
