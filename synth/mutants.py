@@ -70,6 +70,12 @@ EXPLANATIONS = {
     "receiver: $and Y towards receiver.store": (
         "Codes outside a payload: they are not used before the next payload overwrites them."
     ),
+    "receiver: $logic_not A towards receiver.store": (
+        "Codes of dropped beats: they are not used before the next payload overwrites them."
+    ),
+    "sequencer: $mux B towards sequencer.guard_v": (
+        "Value after reset: the phase ends in the next clock, before any packet can be offered."
+    ),
 }
 #: The same for source mutants, by `SourceMutant.place`.
 SOURCE_EXPLANATIONS = {
