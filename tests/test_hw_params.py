@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hw.params import READOUTS, HeadParams
+from hw.params import READOUTS, SCHEDULES, HeadParams
 from hw.presets import PRESETS, preset
 from sim.results import ROOT
 
@@ -31,14 +31,11 @@ RANGES = {
     "event_bits": (4, 32),
     "result_slots": (1, 16),
 }
+CHOICES = {"readout": READOUTS, "schedule": SCHEDULES}
 
 
 def test_every_field_is_tested_here():
-    assert [field.name for field in dataclasses.fields(HeadParams)] == [
-        *RANGES,
-        "readout",
-        "schedule",
-    ]
+    assert [field.name for field in dataclasses.fields(HeadParams)] == [*RANGES, *CHOICES]
 
 
 @pytest.mark.parametrize("name", RANGES)
@@ -71,36 +68,36 @@ def test_bus_is_a_power_of_two(value):
         HeadParams(bus_bits=value)
 
 
-@pytest.mark.parametrize("value", ("", "counters", "Population"))
-def test_readout(value):
-    message = rf"^readout must be one of \('population', 'counter'\), not {value!r}$"
-    with pytest.raises(ValueError, match=message):
-        HeadParams(readout=value)
+def test_choices():
+    assert READOUTS == ("population", "counter") and SCHEDULES == ("simple", "streaming")
+    for name, choices in CHOICES.items():
+        assert getattr(HeadParams(), name) == choices[0]
+        for choice in choices:
+            assert getattr(HeadParams(**{name: choice}), name) == choice
 
 
-@pytest.mark.parametrize("value", ("", "Streaming", "pipelined"))
-def test_schedule(value):
-    message = rf"^schedule must be one of \('simple', 'streaming'\), not {value!r}$"
-    with pytest.raises(ValueError, match=message):
-        HeadParams(schedule=value)
+@pytest.mark.parametrize("name", CHOICES)
+@pytest.mark.parametrize("value", ("", "counters", "Population", "Streaming", "simple "))
+def test_not_one_of_the_choices(name, value):
+    choices = re.escape(str(CHOICES[name]))
+    with pytest.raises(ValueError, match=rf"^{name} must be one of {choices}, not {value!r}$"):
+        HeadParams(**{name: value})
 
 
-def test_schedule_kind():
-    with pytest.raises(TypeError, match=r"^schedule must be a str, not 1$"):
-        HeadParams(schedule=1)
+@pytest.mark.parametrize("name", CHOICES)
+@pytest.mark.parametrize("value", (None, 1, True, ["counter"], b"simple"), ids=repr)
+def test_choice_kind(name, value):
+    with pytest.raises(TypeError, match=f"^{name} must be a str, not {re.escape(repr(value))}$"):
+        HeadParams(**{name: value})
 
 
-def test_sender_slots():
-    assert HeadParams(result_slots=3).sender_slots == 1
-    assert HeadParams(result_slots=3, schedule="streaming").sender_slots == 3
-
-
-@pytest.mark.parametrize("value", (None, 1, ["counter"]), ids=repr)
-def test_readout_kind(value):
-    with pytest.raises(
-        (TypeError, ValueError), match=f"^readout .*, not {re.escape(repr(value))}$"
-    ):
-        HeadParams(readout=value)
+@pytest.mark.parametrize("slots", (1, 3, 16))
+def test_schedule_and_slots(slots):
+    """The simple schedule waits instead of holding more than one result."""
+    simple = HeadParams(result_slots=slots)
+    streaming = HeadParams(schedule="streaming", result_slots=slots)
+    assert (simple.streaming, simple.sender_slots) == (False, 1)
+    assert (streaming.streaming, streaming.sender_slots) == (True, slots)
 
 
 @pytest.mark.parametrize(("q_bits", "write_clk"), ((1, 2), (2, 4), (4, 16), (5, 32)))
@@ -126,7 +123,7 @@ def test_figures_of_the_default():
         "window": 1024, "integrate_clk": 15, "convert_clk": 15, "readout_clk": 15,
         "count_max": 15, "sum_bits": 9, "slot_bits": 4, "result_slot_bits": 16,
         "codes_per_beat": 16, "lanes_per_beat": 4, "k_beats": 4, "v_beats": 4, "q_beats": 4,
-        "result_beats": 17,
+        "token_beats": 13, "result_beats": 17, "streaming": False, "sender_slots": 1,
     }  # fmt: skip
     assert {name: getattr(p, name) for name in figures} == figures
 
@@ -152,7 +149,9 @@ def test_figures_of_a_head_of_many_widths():
         kv_bits=st.integers(1, 8),
         count_bits=st.integers(1, 8),
         bus_bits=st.sampled_from([32, 64, 128, 256, 512, 1024]),
+        result_slots=st.integers(1, 16),
         readout=st.sampled_from(READOUTS),
+        schedule=st.sampled_from(SCHEDULES),
     )
 )
 def test_figures_hold_together(p):
@@ -192,7 +191,7 @@ def test_config_hash_in_another_process():
 def test_config_hash_tells_every_field():
     base = HeadParams()
     other = {name: high for name, (_, high) in RANGES.items()}
-    other |= {"write_clk": 5, "tag_bits": 15, "readout": "counter"}
+    other |= {"write_clk": 5, "tag_bits": 15, "readout": "counter", "schedule": "streaming"}
     hashes = {
         dataclasses.replace(base, **{name: value}).config_hash for name, value in other.items()
     }
@@ -201,6 +200,7 @@ def test_config_hash_tells_every_field():
 
 def test_presets():
     assert PRESETS["default"] == HeadParams()
+    assert PRESETS["streaming"] == HeadParams(schedule="streaming")
     assert len({p.config_hash for p in PRESETS.values()}) == len(PRESETS)
     for name, params in PRESETS.items():
         assert preset(name) is params

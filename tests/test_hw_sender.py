@@ -1,11 +1,22 @@
-"""Sender against the beats of each answer, with stalls on both sides."""
+"""Sender against the beats of each answer, with stalls on both sides and slots of any number."""
 
 from __future__ import annotations
 
+import dataclasses
 import random
 
 import pytest
-from test_hw_bench import SMALL, Clocked, StreamRules, pack, seeds, simulate, small, stalls
+from test_hw_bench import (
+    SMALL,
+    Clocked,
+    StreamRules,
+    both_schedules,
+    pack,
+    seeds,
+    simulate,
+    small,
+    stalls,
+)
 
 from hw.packet import Answer, PacketError, answer_beats
 from hw.sender import Sender
@@ -46,7 +57,15 @@ def beat_now(clk: Clocked) -> Beat:
     return Beat(data, bool(last), lanes)
 
 
-@small()
+#: A head whose results are five beats, with every number of slots.
+SLOTS = {
+    n: dataclasses.replace(SMALL["bytes"], schedule="streaming", result_slots=n)
+    for n in (1, 2, 3, 4, 5, 7, 16)
+}
+each_number_of_slots = pytest.mark.parametrize("params", SLOTS.values(), ids=SLOTS)
+
+
+@both_schedules()
 @pytest.mark.parametrize("error", tuple(PacketError), ids=lambda error: error.name)
 def test_answer_without_stalls(params, error):
     """Header `latency_clk` clocks after the answer was taken, then a beat per clock."""
@@ -70,8 +89,9 @@ def test_answer_without_stalls(params, error):
                 # The sums were copied: the readout may count the next query.
                 offer(clk, params, None, rng)
                 assert clk.get("m_axis_tvalid", "idle") == (1, 0)
-                assert clk.ctx.get(clk.dut.answer.ready) == 0
+                assert clk.ctx.get(clk.dut.answer.ready) == (params.sender_slots > 1)
                 assert beat_now(clk) == beat
+                assert clk.get("sent") == beat.last
                 await clk.edge()
 
     simulate(Sender(params), bench)
@@ -97,62 +117,154 @@ def test_full_scale_flag_of_each_lane(params):
     simulate(Sender(params), bench)
 
 
-@small()
+async def check_random(clk: Clocked, params, rng, count) -> None:
+    """Answers and stalls at random, against a queue of the beats that are owed."""
+    answers = [random_answer(params, rng) for _ in range(count)]
+    rules = StreamRules("m_axis")
+    offer_stall, take_stall = stalls(rng), stalls(rng)
+    given, owed, offered = 0, [], False
+    fullest = 0
+    start = clk.now
+    while given < len(answers) or owed:
+        offered = given < len(answers) and (offered or not offer_stall())
+        offer(clk, params, answers[given] if offered else None, rng)
+        ready = not take_stall()
+        clk.set(m_axis_tready=ready)
+        # The packets that have not left, of which the first may be on its way.
+        valid, held = clk.get("m_axis_tvalid"), sum(beat.last for beat in owed)
+        fullest = max(fullest, held)
+        assert valid == bool(owed), "valid while and only while beats are owed"
+        assert clk.get("idle") == (not owed)
+        assert clk.ctx.get(clk.dut.answer.ready) == (held < params.sender_slots)
+        data, last, lanes = beat_now(clk)
+        if valid:
+            assert (data, last) == owed[0][:2], "answers leave in order"
+        # Lanes are counted once, when the beat leaves; so is a packet.
+        assert lanes == (owed[0].full_scale_lanes if valid and ready else 0)
+        assert clk.get("sent") == (valid and ready and last)
+        if rules.clock(valid, ready, (data, last)):
+            owed.pop(0)
+        if offered and held < params.sender_slots:
+            owed += answer_stream(params, *answers[given])
+            given, offered = given + 1, False
+        await clk.edge()
+        assert clk.now - start < 600 * count, "the sender hangs"
+    offer(clk, params, None, rng)
+    assert fullest == min(params.sender_slots, count)
+
+
+@both_schedules()
 @seeds()
 def test_random_answers_and_stalls(params, seed):
     rng = random.Random(seed)
-    answers = [random_answer(params, rng) for _ in range(60)]
 
     async def bench(clk: Clocked) -> None:
-        rules = StreamRules("m_axis")
-        offer_stall, take_stall = stalls(rng), stalls(rng)
-        given, owed, offered, just_taken = 0, [], False, False
-        while given < len(answers) or owed:
-            offered = given < len(answers) and (offered or not offer_stall())
-            offer(clk, params, answers[given] if offered else None, rng)
-            ready = not take_stall()
-            clk.set(m_axis_tready=ready)
-            valid = clk.get("m_axis_tvalid")
-            assert valid == bool(owed), "valid while and only while beats are owed"
-            assert clk.get("idle") == (not owed)
-            assert valid or not just_taken
-            data, last, lanes = beat_now(clk)
-            if valid:
-                assert (data, last) == owed[0][:2]
-            # Lanes are counted once, when the beat leaves.
-            assert lanes == (owed[0].full_scale_lanes if valid and ready else 0)
-            if rules.clock(valid, ready, (data, last)):
-                owed.pop(0)
-            just_taken = offered and clk.ctx.get(clk.dut.answer.ready)
-            if just_taken:
-                assert not valid
-                owed = answer_stream(params, *answers[given])
-                given, offered = given + 1, False
-            await clk.edge()
-            assert clk.now < 20000, "the sender hangs"
+        await check_random(clk, params, rng, 60)
 
     simulate(Sender(params), bench)
 
 
-@small()
+@each_number_of_slots
+@seeds()
+def test_random_answers_with_any_number_of_slots(params, seed):
+    """Enough answers to go around the slots many times, at every fill."""
+    rng = random.Random(seed)
+
+    async def bench(clk: Clocked) -> None:
+        await check_random(clk, params, rng, 150)
+
+    simulate(Sender(params), bench)
+
+
+@each_number_of_slots
+def test_full_sender_takes_no_more(params):
+    """As many answers as fit, and one that waits until the first has left."""
+    rng = random.Random(7)
+
+    async def bench(clk: Clocked) -> None:
+        for _ in range(3):
+            *fit, last = [random_answer(params, rng) for _ in range(params.sender_slots + 1)]
+            clk.set(m_axis_tready=0)
+            for answer in fit:
+                offer(clk, params, answer)
+                assert clk.ctx.get(clk.dut.answer.ready) == 1
+                await clk.edge()
+            offer(clk, params, last)
+            for _ in range(10):
+                assert clk.ctx.get(clk.dut.answer.ready) == 0
+                assert clk.get("m_axis_tvalid", "sent", "idle") == (1, 0, 0)
+                await clk.edge()
+            clk.set(m_axis_tready=1)
+            beats = [beat for answer in (*fit, last) for beat in answer_stream(params, *answer)]
+            packets = 0  # that have left
+            while beats:
+                # The slot of the first is free in the clock after its last beat.
+                assert clk.ctx.get(clk.dut.answer.ready) == (packets > 0)
+                taken = packets > 0
+                if clk.get("m_axis_tvalid"):
+                    assert beat_now(clk) == beats[0]
+                    packets += beats.pop(0).last
+                else:
+                    assert taken and params.sender_slots == 1, "a gap, since nothing was held"
+                await clk.edge()
+                if taken:
+                    break
+            offer(clk, params, None, rng)
+            for beat in beats:
+                assert beat_now(clk) == beat
+                await clk.edge()
+            assert clk.get("idle", "m_axis_tvalid") == (1, 0)
+
+    simulate(Sender(params), bench)
+
+
+@each_number_of_slots
+def test_several_held_answers_follow_each_other_without_a_gap(params):
+    rng = random.Random(8)
+
+    async def bench(clk: Clocked) -> None:
+        answers = [random_answer(params, rng) for _ in range(params.sender_slots)]
+        for answer in answers:
+            offer(clk, params, answer)
+            await clk.edge()
+        offer(clk, params, None, rng)
+        clk.set(m_axis_tready=1)
+        for answer in answers:
+            for beat in answer_stream(params, *answer):
+                assert clk.get("m_axis_tvalid") == 1
+                assert beat_now(clk) == beat
+                await clk.edge()
+        assert clk.get("idle") == 1
+
+    simulate(Sender(params), bench)
+
+
+@both_schedules()
 @seeds()
 def test_reset_in_mid_packet(params, seed):
+    """One answer or several are held, and the first is on its way; nothing of them stays."""
     rng = random.Random(seed)
 
     async def bench(clk: Clocked) -> None:
         for _ in range(20):
-            clk.set(m_axis_tready=1)
-            for stop in (rng.randint(0, params.result_beats), None):
-                answer = random_answer(params, rng)
-                offer(clk, params, answer)
-                await clk.edge()
+            for cut in (True, False):
+                clk.set(m_axis_tready=0)
+                answers = [
+                    random_answer(params, rng) for _ in range(rng.randint(1, params.sender_slots))
+                ]
+                for answer in answers:
+                    offer(clk, params, answer)
+                    await clk.edge()
                 offer(clk, params, None, rng)
-                for beat in answer_stream(params, *answer)[:stop]:
+                clk.set(m_axis_tready=1)
+                beats = [beat for answer in answers for beat in answer_stream(params, *answer)]
+                for beat in beats[: rng.randint(0, len(beats))] if cut else beats:
                     assert beat_now(clk) == beat
                     await clk.edge()
-                if stop is not None:
+                if cut:
                     await clk.reset()
-                assert clk.get("m_axis_tvalid", "idle") == (0, 1)
+                assert clk.get("m_axis_tvalid", "idle", "sent") == (0, 1, 0)
+                assert clk.ctx.get(clk.dut.answer.ready) == 1
 
     simulate(Sender(params), bench)
 

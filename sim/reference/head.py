@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import NamedTuple
 
 from hw.packet import Command, PacketError
@@ -15,6 +16,7 @@ from sim.reference.receiver import parse
 from sim.reference.sender import Beat, answer_stream
 from sim.reference.sequencer import timetable
 from sim.reference.status import StatusClock, StatusValues, status_values
+from sim.reference.streaming_sequencer import Offer, schedule
 from sim.reference.window import Event, window_state
 
 __all__ = [
@@ -120,23 +122,39 @@ def head_latency_clk(params: HeadParams, command: Command) -> int:
 def head_interval_clk(params: HeadParams) -> int:
     """Clocks between answers to packets that write and query, never stalled from outside.
 
-    The longest of three loops: the schedule of one packet; receiving a packet, which begins when
-    the one before was taken, and leading it to where it is taken; and sending an answer. With the
-    streaming schedule: the longest of what each array or stream needs for itself, and of the life
-    of a result slot over their number.
+    With the simple schedule the longest of three loops: the schedule of one packet; receiving a
+    packet, which begins when the one before was taken, and leading it to where it is taken; and
+    sending an answer. With the streaming schedule it is read off a timetable of many packets; if
+    they come in bunches, as many as there are result slots, it is their mean, rounded up.
     """
-    table = timetable(params, Command.WRITE_QUERY)
     if params.streaming:
-        answer_clk = table.answer_clk or 0
-        return max(
-            params.write_clk + params.guard_clk + params.integrate_clk,  # array 1
-            params.guard_clk + params.readout_clk,
-            1 + params.write_clk + params.token_beats,  # taken when K has been written
-            params.result_beats,
-            math.ceil((answer_clk + 1 + params.result_beats) / params.result_slots),
-        )
+        return math.ceil(_streaming_interval_clk(params))
+    table = timetable(params, Command.WRITE_QUERY)
     return max(
         table.busy_clk + 1,
         1 + table.taken_clk + params.token_beats,
         1 + params.result_beats,
     )
+
+
+def _streaming_interval_clk(params: HeadParams) -> Fraction:
+    """Mean interval of the headers once the pipeline is full: packet by packet, with both streams.
+
+    A packet's first beat is taken in the clock after the packet before was taken. The header of an
+    answer follows the answer, or the last beat of the answer before, by a clock.
+    """
+    bunches = 6
+    packets: list[Offer] = []
+    headers: list[int] = []
+    sent: list[int] = []
+    taken_clk = -1
+    for _ in range(bunches * params.result_slots + 1):
+        offered_clk = taken_clk + params.token_beats + 1
+        packets.append(Offer(command=Command.WRITE_QUERY, from_clk=offered_clk))
+        # Long enough to hold one more packet, whatever it waits for.
+        clocks = max([offered_clk, *sent[-1:]]) + 2 * head_latency_clk(params, Command.WRITE_QUERY)
+        table = schedule(params, packets, clocks=clocks, sent=sent)
+        taken_clk = table.taken_clk[-1]
+        headers.append(max([table.answers[-1].clk, *sent[-1:]]) + 1)
+        sent.append(headers[-1] + params.result_beats - 1)
+    return Fraction(headers[-1] - headers[-1 - params.result_slots], params.result_slots)
