@@ -485,6 +485,164 @@ def test_sample_survives_the_next_integration():
         assert (a == b).all()
 
 
+# --- stepped: two sets of integrators -----------------------------------------------------------
+def overlapped(head: SteppedHead, queries, mask, rng, gap_clk: int = 1):
+    """Counts of queries whose phases overlap, as the streaming schedule has them.
+
+    Query n integrates on set n % 2 while n - 1 is converted and n - 2 is read, clock by clock; the
+    calls of a clock come in any order.
+    """
+    params = head.params
+    phase = gap_clk + max(params.q_max, params.count_max)
+    counts = np.zeros((len(queries), params.subtiles, params.lanes), dtype=int)
+
+    def integrate_stage(n: int, clock: int) -> None:
+        if clock == gap_clk - 1:
+            head.reset_scores(n % 2)
+        elif 0 <= clock - gap_clk < params.q_max:
+            head.integrate_scores(np.asarray(queries[n]) > clock - gap_clk, n % 2)
+
+    def convert_stage(n: int, clock: int) -> None:
+        if clock == gap_clk - 1:
+            head.reset_outputs(n % 2)
+        elif 0 <= clock - gap_clk < params.q_max:
+            head.convert_scores(mask, n % 2)
+
+    def read_stage(n: int, clock: int) -> None:
+        if 0 <= clock - gap_clk < params.count_max:
+            pulses, signs = head.read_outputs(n % 2)
+            counts[n] += np.where(pulses, np.where(signs, -1, 1), 0)
+
+    stages = (integrate_stage, convert_stage, read_stage)
+    for step in range(len(queries) + 2):
+        for clock in range(phase):
+            for behind in rng.permutation(3):
+                if 0 <= step - behind < len(queries):
+                    stages[behind](step - behind, clock)
+    return counts
+
+
+@pytest.mark.parametrize("gap_clk", [1, 3])
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("decay", [0.0, 0.05])
+def test_overlapped_phases_on_two_banks(name, decay, gap_clk):
+    """The same integers as one phase after another, on one set of integrators or on either."""
+    params = AnalogParams(**SHAPES[name], s_sat_ua=6.0, a_sat_ua=3.0, decay_per_token=decay)
+    tokens = min(2 * params.window + 1, 25)
+    q, k, v = codes_of(params, tokens, 6)
+    heads = SteppedHead(params), SteppedHead(params)
+    for token in range(tokens):
+        for head in heads:
+            write(head, token, k[token], v[token])
+    mask = occupied(params, tokens)
+    expected = np.array([ask(heads[0], one, tokens) for one in q])
+    got = overlapped(heads[1], q, mask, np.random.default_rng(8), gap_clk)
+    assert (got == expected).all()
+    assert len(np.unique(expected)) > 3
+
+
+def charges(head: SteppedHead, array: str, bank: int):
+    cells = head.bank.keys if array == "key" else head.bank.values
+    return cells.charge(bank).copy()
+
+
+@pytest.mark.parametrize("looked_at", [False, True])
+@pytest.mark.parametrize("bank", [0, 1])
+@pytest.mark.parametrize("array", ["key", "value"])
+def test_reset_of_one_bank_leaves_the_other(array, bank, looked_at):
+    """Whether its charge has been settled or is on-time that is still to be counted."""
+    head, other = tiny_head(), 1 - bank
+    write(head, 0, K7, np.array([0, 3, 4, 7]))
+    lines = np.array([True, True, False, False])
+    for one in (0, 1):
+        head.reset_scores(one)
+        for _ in range(3 + one):
+            head.integrate_scores(lines, one)
+        head.reset_outputs(one)
+        for _ in range(2 + one):
+            head.convert_scores(ALL, one)
+    reset = head.reset_scores if array == "key" else head.reset_outputs
+    arrays = ("key", "value")
+    twin = [charges(head, name, other) for name in arrays] if looked_at else None
+    held = charges(head, "value" if array == "key" else "key", bank) if looked_at else None
+    reset(bank)
+    assert (charges(head, array, bank) == 0).all()
+    fresh = head.params.level_currents.fresh
+    assert charges(head, "key", other)[0] == (3 + other) * 2 * fresh[7]
+    assert (charges(head, "value", other) != 0).any()
+    if looked_at:
+        for name, charge in zip(arrays, twin, strict=True):
+            assert (charges(head, name, other) == charge).all()
+        untouched = "value" if array == "key" else "key"
+        assert (charges(head, untouched, bank) == held).all()
+
+
+def test_each_bank_integrates_its_own():
+    """Clocks that take turns: each set gets what was on while it was selected."""
+    head = tiny_head()
+    write(head, 0, K7, K7)
+    i_ua = head.params.level_currents.fresh[7]
+    lines = [np.array([True, False, False, False]), np.array([True, True, True, False])]
+    for bank in (0, 1):
+        head.reset_scores(bank)
+    for clock in range(10):
+        for bank in (0, 1):
+            if clock % 3 or bank:
+                head.integrate_scores(lines[bank], bank)
+    assert charges(head, "key", 0)[0] == 6 * i_ua
+    assert charges(head, "key", 1)[0] == 30 * i_ua
+    # A set that rests keeps its charge while a cell is rewritten and the other set goes on.
+    for _ in range(4):
+        head.integrate_scores(lines[0], 0)
+        head.write_key(0, 0, K0)
+    head.end_write()
+    head.integrate_scores(lines[0], 0)
+    i_0_ua = head.params.level_currents.fresh[0]
+    assert charges(head, "key", 0)[0] == 10 * i_ua + i_0_ua
+    assert charges(head, "key", 1)[0] == 30 * i_ua
+
+
+def test_what_a_bank_shows():
+    """Phi, signs and pulses of either set, while the other holds the opposite."""
+    head = tiny_head()
+    top = head.params.q_max
+    write(head, 0, K7, np.array([0, 0, 7, 7]))
+    write(head, 1, K7, np.array([7, 7, 0, 0]))
+    for bank, codes in ((0, [15] * 4), (1, [1, 0, 0, 0])):
+        head.reset_scores(bank)
+        for clock in range(top):
+            head.integrate_scores(np.array(codes) > clock, bank)
+    assert head.phi_clk(0)[0] == top > head.phi_clk(1)[0] > 0
+    for bank in (0, 1):
+        head.reset_outputs(bank)
+    for bank in (0, 1):  # the call selects the set, not the reset before it
+        for _ in range(top):
+            head.convert_scores(np.arange(8) == bank, bank)
+    signs = [0b0011, 0b1100]
+    assert [head.output_signs_packed(bank) for bank in (0, 1)] == signs
+    pulses = {}
+    for bank in (1, 0):
+        words = [head.read_outputs_packed(bank) for _ in range(head.params.count_max)]
+        assert {sign for _, sign in words} == {signs[bank]}
+        pulses[bank] = [word.bit_count() for word, _ in words]
+    assert sum(pulses[0]) == 4 * 15 > sum(pulses[1]) > 0
+
+
+def test_reset_discharges_both_banks():
+    head = tiny_head()
+    write(head, 0, K7, K7)
+    for bank in (0, 1):
+        head.reset_scores(bank)
+        head.integrate_scores(np.ones(4, dtype=bool), bank)
+        head.reset_outputs(bank)
+        head.convert_scores(ALL, bank)
+    head.reset()
+    for bank in (0, 1):
+        for array in ("key", "value"):
+            assert (charges(head, array, bank) == 0).all()
+
+
+# --- stepped: writes ----------------------------------------------------------------------------
 @pytest.mark.parametrize("array", ["key", "value"])
 def test_a_write_during_an_integration_mixes(array):
     head = tiny_head()

@@ -22,14 +22,14 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from hw.head import AttentionHead, head_ports
-from hw.params import READOUTS, HeadParams
+from hw.params import READOUTS, SCHEDULES, HeadParams
 from hw.presets import PRESETS
 from sim.results import ROOT
 from synth.verilog import TOP, component_rtlil, interface_json, write_head_verilog
 from synth.yosys import YosysError, run_yosys
 
 GOLDEN = Path(__file__).parent / "golden" / "attention_head_ports.json"
-GOLDEN_PRESETS = ("default", "tiny")
+GOLDEN_PRESETS = ("default", "streaming", "tiny")
 OTHERS = sorted(PRESETS.keys() - {"default"})
 
 
@@ -91,7 +91,7 @@ GENERATE = (
 )
 
 
-@pytest.mark.parametrize("names", (("default", "tiny", "slow-write"),), ids="-".join)
+@pytest.mark.parametrize("names", (("default", "streaming", "tiny", "slow-write"),), ids="-".join)
 def test_two_processes_write_the_same_bytes(names, tmp_path, monkeypatch):
     for hash_seed in ("1", "4711"):
         monkeypatch.setenv("PYTHONHASHSEED", hash_seed)
@@ -135,6 +135,16 @@ def test_ports_are_golden(name, generated):
     assert ports == golden[name], "see the top of this file if the change is meant"
 
 
+def test_streaming_adds_the_banks_only():
+    """A design around the simple head takes the streaming one by connecting three more lines."""
+    golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
+    simple, streaming = ({port["name"]: port for port in golden[n]} for n in GOLDEN_PRESETS[:2])
+    banks = {"ana_scores_bank", "ana_convert_bank", "ana_readout_bank"}
+    assert streaming.keys() - simple.keys() == banks
+    assert all(streaming[name] == port for name, port in simple.items())
+    assert all((streaming[n]["direction"], streaming[n]["width"]) == ("out", 1) for n in banks)
+
+
 def test_golden_file_holds_nothing_else():
     assert sorted(json.loads(GOLDEN.read_text(encoding="utf-8"))) == sorted(GOLDEN_PRESETS)
 
@@ -153,12 +163,13 @@ def test_json_agrees_with_the_verilog(name, generated):
     assert stated.keys() - {"clk", "rst"} == {port.name for port in head_ports(PRESETS[name])}
 
 
-def test_json_figures():
-    head = AttentionHead(PRESETS["default"])
+@pytest.mark.parametrize(("name", "interval_clk"), (("default", 54), ("streaming", 20)))
+def test_json_figures(name, interval_clk):
+    head = AttentionHead(PRESETS[name])
     component_rtlil(head, TOP)
     interface = json.loads(interface_json(head))
     figures = ("latency_clk", "query_latency_clk", "interval_clk", "token_beats", "result_beats")
-    assert [interface[name] for name in figures] == [55, 51, 54, 13, 17]
+    assert [interface[name] for name in figures] == [55, 51, interval_clk, 13, 17]
     assert interface["ports"][2] == asdict(head.ports[0])
 
 
@@ -220,7 +231,9 @@ small_heads = st.builds(
     bus_bits=st.sampled_from([32, 64, 128]),
     tag_bits=st.integers(1, 16),
     event_bits=st.integers(4, 32),
+    result_slots=st.integers(1, 5),
     readout=st.sampled_from(READOUTS),
+    schedule=st.sampled_from(SCHEDULES),
 )
 SMALLEST = {
     "subtiles": 1, "columns": 2, "rows": 1, "lanes": 1, "q_bits": 1, "kv_bits": 1, "count_bits": 1,
@@ -231,6 +244,8 @@ SMALLEST = {
 @settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @example(SMALLEST)
 @example(SMALLEST | {"readout": "counter", "subtiles": 3})
+@example(SMALLEST | {"schedule": "streaming", "result_slots": 1})
+@example(SMALLEST | {"schedule": "streaming", "result_slots": 3, "lanes": 7, "count_bits": 3})
 @given(small_heads)
 def test_any_small_head_passes_the_check(fields):
     assume(fields["write_clk"] < 2 ** fields["q_bits"])
