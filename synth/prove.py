@@ -1,5 +1,7 @@
 """Proofs, unbounded: both readouts give the specified integers; the window and its mask are right.
 
+The schedule's are in `synth.prove_schedule`; `run_proofs` runs them all.
+
 The method is temporal induction with Yosys' own SAT solver. A miter holds the design, an
 environment that can only behave legally (so no assumption can contradict another), and a plain
 specification counted beside it; each property is a bit that must be 1 in every clock. The base
@@ -31,18 +33,24 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
-from amaranth.lib.wiring import Component, In, Out
+from amaranth.lib.wiring import Component, In, Out, Signature
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import hw.column_mask
 import hw.readout
+import hw.receiver
+import hw.sequencer
+import hw.streaming_sequencer
 import hw.window
 from hw.column_mask import ColumnMask
 from hw.params import HeadParams
 from hw.readout import CounterReadout, PopulationReadout
+from hw.receiver import Receiver
+from hw.sequencer import Sequencer
+from hw.streaming_sequencer import StreamingSequencer
 from hw.window import Window
 from sim.results import write_result
 from synth.verilog import component_rtlil
@@ -74,6 +82,18 @@ WINDOW_SIZES = tuple(
     HeadParams(subtiles=subtiles, columns=columns, rows=1, lanes=1)
     for subtiles, columns in ((3, 5), (2, 4))
 )
+
+
+class Miter(Protocol):
+    """Component whose outputs are properties, one bit each."""
+
+    @property
+    def probes(self) -> Mapping[str, Sequence[str]]:
+        """Names, after flattening, of what each probe is connected to, least significant first."""
+
+    @property
+    def signature(self) -> Signature:
+        """Ports."""
 
 
 class ProofError(RuntimeError):
@@ -175,6 +195,9 @@ _COMPONENTS = {
     "PopulationReadout": (hw.readout, PopulationReadout),
     "Window": (hw.window, Window),
     "ColumnMask": (hw.column_mask, ColumnMask),
+    "Receiver": (hw.receiver, Receiver),
+    "Sequencer": (hw.sequencer, Sequencer),
+    "StreamingSequencer": (hw.streaming_sequencer, StreamingSequencer),
 }
 
 
@@ -433,17 +456,24 @@ class _Design:
 
     rtlil: str
     probes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    begins: bool = True  #: properties bind from a clear or flush on, see ``begun``
 
     @classmethod
-    def of(cls, miter: ReadoutMiter | WindowMiter) -> _Design:
-        return cls(rtlil=component_rtlil(miter, "miter"), probes=miter.probes)
+    def of(cls, miter: Miter) -> _Design:
+        return cls(
+            rtlil=component_rtlil(miter, "miter"),
+            probes=miter.probes,
+            begins="begun" in miter.signature.members,
+        )
 
     def solve(self, *options: str, from_reset: bool = False) -> str:
         """Log of the SAT command with these options."""
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder) / "miter.il"
             source.write_text(self.rtlil, encoding="utf-8")
-            commands = [f"read_rtlil {source}", "proc", "flatten", "cd miter"]
+            # No optimisation before probes are connected: it would tie other wires to a probe,
+            # which a connection leaves behind without a driver.
+            commands = [f"read_rtlil {source}", "proc -noopt", "flatten", "cd miter"]
             for probe, targets in self.probes.items():
                 commands.append(f"delete -input w:{probe}")
                 joined = ",".join(f"\\{target}" for target in reversed(targets))
@@ -451,7 +481,9 @@ class _Design:
             if not from_reset:
                 commands.append("setattr -unset init w:*")
             # Reset itself is held off: a clear or flush must do without it.
-            always = f"-set rst 1'0 -set-init begun 1'{int(from_reset)}"
+            always = "-set rst 1'0"
+            if self.begins:
+                always += f" -set-init begun 1'{int(from_reset)}"
             commands += ["opt_clean", f"sat {always} {' '.join(options)}"]
             return run_yosys(*commands)
 
@@ -470,15 +502,26 @@ def _prove(design: _Design, names: Sequence[str], *, from_reset: bool = False) -
     return log.count("** Trying induction with length")
 
 
-def _reach(design: _Design, depth: int) -> int | None:
+def _reach(design: _Design, depth: int, *, from_reset: bool = False) -> int | None:
     """Clocks after which the interesting state is reached, None if not within ``depth``."""
-    log = design.solve("-tempinduct-baseonly", f"-maxsteps {depth}", "-prove interesting 1'0")
-    return _clocks(log)
+    options = ("-tempinduct-baseonly", f"-maxsteps {depth}", "-prove interesting 1'0")
+    return _clocks(design.solve(*options, from_reset=from_reset))
 
 
-def _find(design: _Design, names: Sequence[str], depth: int) -> int | None:
+def _find(
+    design: _Design, names: Sequence[str], depth: int, *, from_reset: bool = False
+) -> int | None:
     """Clocks after which a property is seen to be violated, None if not within ``depth``."""
-    return _clocks(design.solve("-tempinduct-baseonly", f"-maxsteps {depth}", *_options(names)))
+    options = ("-tempinduct-baseonly", f"-maxsteps {depth}", *_options(names))
+    return _clocks(design.solve(*options, from_reset=from_reset))
+
+
+def _holds(design: _Design, name: str, depth: int) -> bool:
+    """The property holds in the first ``depth`` clocks of every trace from reset."""
+    log = design.solve(
+        "-tempinduct-baseonly", f"-maxsteps {depth}", *_options((name,)), from_reset=True
+    )
+    return _clocks(log) is None and f"[base case {depth}] Solving" in log
 
 
 def _clocks(log: str) -> int | None:
@@ -635,11 +678,14 @@ def run_proofs(report_dir: Path | None = None) -> list[Row]:
         (``seeded_bugs``); there, "proved" says that all of that was done.
 
     """
+    from synth.prove_schedule import schedule_properties  # which imports this module
+
     default = HeadParams()
     jobs = [job for params in READOUT_SIZES for job in _readout_jobs(params)]
     jobs += [job for params in WINDOW_SIZES for job in _window_jobs(params)]
     # The window is simple enough to be proved at its full size.
     jobs += _window_jobs(default, evidence=False)
+    jobs += schedule_properties()
     columns = (TextColumn("proofs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns) as progress, ThreadPoolExecutor(2) as pool:
         task = progress.add_task("proofs", total=len(jobs))

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import math
 import random
 from dataclasses import asdict
+from fractions import Fraction
 
 import pytest
-from test_hw_bench import SMALL, Clocked, StreamRules, elaborated, seeds, simulate, small, stalls
+from test_hw_bench import (
+    HEADS,
+    SMALL,
+    Clocked,
+    StreamRules,
+    both_schedules,
+    elaborated,
+    seeds,
+    simulate,
+    small,
+    stalls,
+)
 from test_hw_receiver import good, traffic
 
 from hw.head import AttentionHead, head_ports
@@ -43,20 +57,34 @@ def mixing_array(params):
     return array
 
 
+@dataclasses.dataclass
+class Integrators:
+    """One set of integrators of both arrays, with what a converter makes of it."""
+
+    score: list[int] | None = None  #: on-time of each word line since the reset
+    integrated_clk: int = 0
+    keys: dict[int, tuple[int, ...]] | None = None  #: K as it was while they integrated
+    wave: object = None  #: pulses of the readout to come, or under way
+    read_clk: int = 0
+
+
 class AnalogDouble:
-    """Behaves as the arrays and converters, from the control lines alone, and checks them."""
+    """Behaves as the arrays and converters, from the control lines alone, and checks them.
+
+    There are two sets of integrators; the simple schedule uses the first one only.
+    """
 
     def __init__(self, params) -> None:
         self.params, self.array = params, mixing_array(params)
         self.k, self.v = {}, {}
+        self.overlaps = 0  #: clocks in which more than one phase runs
         self.reset()
 
     def reset(self) -> None:
         """What a reset of the digital side does to an access under way."""
         self.writing = {"k": None, "v": None}
-        self.score = self.converted = None
-        self.reading = 0
-        self.wave = None
+        self.sets = (Integrators(), Integrators())
+        self.converting = None  # set, clocks, mask
 
     def _unpack(self, value, count, bits):
         return tuple(value >> bits * i & 2**bits - 1 for i in range(count))
@@ -89,45 +117,72 @@ class AnalogDouble:
         integrate, convert, readout = get("ana_integrate", "ana_convert", "ana_readout")
         assert k_write + integrate < 2, "array 1 is written while read"
         assert v_write + convert < 2, "array 2 is written while read"
-        assert integrate + convert + readout < 2
+        assert k_write + v_write < 2, "one set of select lines serves both"
         if not k_write and not v_write:
             assert get("ana_subtile_select", "ana_column_select") == (0, 0)
-
-        lines = self._unpack(get("ana_q_pulse"), p.rows, 1)
-        if get("ana_scores_reset"):
-            self.score = [0] * p.rows
-        if integrate:
-            self.score = [a + b for a, b in zip(self.score, lines, strict=True)]
+        banks = (0, 0, 0)
+        if p.streaming:
+            banks = get("ana_scores_bank", "ana_convert_bank", "ana_readout_bank")
         else:
-            assert not any(lines), "a word line is high outside of the integration"
-        if get("ana_outputs_reset"):
-            self.converted, self.wave = (0, None), None
-        if convert:
-            clocks, mask = self.converted[0], get("ana_column_mask")
-            assert clocks == 0 or mask == self.converted[1], "the mask holds during conversion"
-            self.converted = (clocks + 1, mask)
-        elif self.converted is not None and self.converted[0]:
-            clocks, mask = self.converted
-            assert clocks == p.convert_clk
+            assert integrate + convert + readout < 2
+        self.overlaps += integrate + convert + readout > 1
+        scores, middle, outputs = (self.sets[bank] for bank in banks)
+
+        # What the last clock completed: a conversion.
+        if self.converting is not None and self.converting[1] == p.convert_clk:
+            where, _, mask = self.converting
             # A masked column's charge counts for nothing, an unmasked one must have been written.
             cells = {
-                column: Stored(self.k[column], self.v[column])
+                column: Stored(where.keys[column], self.v[column])
                 for column in range(p.window)
                 if mask >> column & 1
             }
-            self.wave = pulses(p, self.array(cells, tuple(self.score)))
-            self.converted = self.score = None
-            self.reading = 0
-        if self.wave is None:
+            where.wave = pulses(p, self.array(cells, tuple(where.score)))
+            where.score, where.read_clk, where.integrated_clk = None, 0, 0
+            self.converting = None
+
+        # Array 1.
+        lines = self._unpack(get("ana_q_pulse"), p.rows, 1)
+        reset = get("ana_scores_reset")
+        if (reset or integrate) and convert:
+            assert scores is not middle, "scores are lost while they are converted"
+        if reset:
+            scores.score, scores.integrated_clk = [0] * p.rows, 0
+        if integrate:
+            scores.score = [a + b for a, b in zip(scores.score, lines, strict=True)]
+            scores.integrated_clk += 1
+            scores.keys = dict(self.k)
+        else:
+            assert not any(lines), "a word line is high outside of the integration"
+
+        # Array 2.
+        reset = get("ana_outputs_reset")
+        if (reset or convert) and readout:
+            assert middle is not outputs, "outputs are lost while they are read"
+        if reset:
+            assert self.converting is None, "a conversion is cut off"
+            assert middle.integrated_clk == p.integrate_clk
+            middle.wave, self.converting = None, (middle, 0, get("ana_column_mask"))
+        if convert:
+            assert self.converting is not None, "outputs were not reset, or conversion is over"
+            where, clocks, mask = self.converting
+            assert where is middle, "the bank holds during conversion"
+            assert get("ana_column_mask") == mask, "the mask holds from the guard on"
+            self.converting = (middle, clocks + 1, mask)
+
+        # Readout.
+        if get("ana_readout") and outputs.read_clk == 0:
+            assert outputs.wave is not None, "there is nothing to read"
+        if outputs.wave is None:
             # Nothing has been converted: pulses and signs are of no concern to the head.
             noise = p.subtiles * p.lanes
             clk.set(ana_out_pulse=rng.getrandbits(noise), ana_out_sign=rng.getrandbits(noise))
         else:
-            pulse = self.wave.pulse[self.reading] if readout else 0
-            self.reading += readout
-            clk.set(ana_out_pulse=pulse, ana_out_sign=self.wave.sign)
-            if self.reading == p.readout_clk:
-                self.wave = None
+            pulse = outputs.wave.pulse[outputs.read_clk] if readout else 0
+            outputs.read_clk += readout
+            clk.set(ana_out_pulse=pulse, ana_out_sign=outputs.wave.sign)
+            if outputs.read_clk == p.readout_clk:
+                outputs.wave = None
 
 
 class HeadBench:
@@ -149,6 +204,7 @@ class HeadBench:
         self.last_taken_at: list[int] = []
         self.header_at: list[int] = []
         self.answered = self.full_scale = 0
+        self.received: list[tuple[int, int]] = []
 
     def send(self, beats) -> None:
         self.to_send += [(beat, i == len(beats) - 1) for i, beat in enumerate(beats)]
@@ -176,6 +232,7 @@ class HeadBench:
                 self.header_at.append(clk.now)
         if self.rules.clock(valid, ready, beat):
             gone = self.owed.pop(0)
+            self.received.append(beat)
             self.answered += gone.last
             self.full_scale += gone.full_scale_lanes
         await clk.edge()
@@ -208,18 +265,22 @@ def run(params, bench, seed=0) -> None:
     simulate(AttentionHead(params), wrapped)
 
 
-@small()
+@both_schedules()
 def test_fill_and_wrap(params):
+    # With a single result slot, or packets that come slowly, no phases overlap.
+    overlaps = params.streaming and params.result_slots > 1
+
     async def bench(head: HeadBench) -> None:
         for _ in range(min(2 * params.window + 1, 20)):
             head.send(good(params, B, head.rng))
         await head.drain()
         assert head.full_scale > 0, "some lanes reach full scale, or this tests too little"
+        assert (head.analog.overlaps > 0) == overlaps
 
     run(params, bench)
 
 
-@small()
+@both_schedules()
 @seeds(1)
 def test_random_traffic_and_stalls(params, seed):
     """Good and bad packets mixed, stalls on both streams, the event counters cleared at times."""
@@ -234,6 +295,48 @@ def test_random_traffic_and_stalls(params, seed):
         await head.drain()
 
     run(params, bench, seed)
+
+
+@both_schedules()
+def test_refused_packets_among_writes(params):
+    """A packet that is refused leaves the one before it alone, whose V may not be written yet."""
+
+    async def bench(head: HeadBench) -> None:
+        for _ in range(12):
+            head.send(good(params, head.rng.choice((B, Q)), head.rng))
+            head.send(good(params, W, head.rng))
+            for _ in range(2):
+                bad = good(params, head.rng.choice((W, B)), head.rng)
+                head.send(bad[: head.rng.randint(1, len(bad) - 1)])
+            head.send(good(params, Q, head.rng))
+        await head.drain()
+        assert head.reference.status.length_errors == min(24, 2**params.event_bits - 1)
+
+    run(params, bench)
+
+
+@small("tiny", "slow-write", "all-one", "bytes", "wide-sums")
+@seeds(3, 4)
+def test_both_schedules_give_the_same_answers(params, seed):
+    """The same packets, good and bad; stalls of their own; the beats that leave are equal."""
+    received = []
+    for slots in (None, 1, 3, 4):
+        rng = random.Random(seed)
+        packets = []
+        for beats in traffic(params, rng, 30):
+            packets += [beats, good(params, rng.choice((W, B, B, Q)), rng)]
+
+        async def bench(head: HeadBench, packets=packets) -> None:
+            head.send_stall, head.take_stall = stalls(head.rng), stalls(head.rng)
+            for beats in packets:
+                head.send(beats)
+            await head.drain()
+            received.append(head.received)
+
+        fields = {} if slots is None else {"schedule": "streaming", "result_slots": slots}
+        run(dataclasses.replace(params, **fields), bench, seed=100 * seed + (slots or 0))
+    assert len(received[0]) > 40
+    assert all(beats == received[0] for beats in received)
 
 
 def test_clearing_the_status():
@@ -255,7 +358,7 @@ def test_clearing_the_status():
     run(params, bench)
 
 
-@small("tiny", "slow-write", "all-one")
+@both_schedules("tiny", "slow-write", "all-one")
 @seeds()
 def test_reset_at_any_time(params, seed):
     async def bench(head: HeadBench) -> None:
@@ -274,26 +377,31 @@ def test_reset_at_any_time(params, seed):
     run(params, bench, seed)
 
 
-def test_answers_wait_for_their_receiver():
+@both_schedules("tiny", "three-subtiles", "slow-write", "all-one")
+def test_answers_wait_for_their_receiver(params):
     """With the result stream stopped, the head fills up and stops its token stream."""
-    params = SMALL["three-subtiles"]
+    packets = params.sender_slots + 4
 
     async def bench(head: HeadBench) -> None:
         head.take_stall = lambda: True
-        for _ in range(5):
+        for _ in range(packets):
             head.send(good(params, B, head.rng))
         for _ in range(400):
             await head.clock()
         assert head.to_send and head.answered == 0
         assert head.clk.get("s_axis_tready", "status_idle") == (0, 0)
+        if params.streaming:
+            # What came in: a query for each slot, and a packet that waits with its K.
+            assert head.clk.get("status_occupancy") == min(params.window, params.result_slots)
+            assert len(head.last_taken_at) == params.result_slots + 1
         head.take_stall = head.never
         await head.drain()
-        assert head.answered == 5
+        assert head.answered == packets
 
     run(params, bench)
 
 
-@small(*SMALL)
+@both_schedules()
 def test_latency_clk(params):
     """Last beat taken to first result beat offered, nothing in the way."""
 
@@ -309,31 +417,95 @@ def test_latency_clk(params):
     run(params, bench)
 
 
-#: Each of the three loops that can set the interval.
+#: Each of the loops that can set the interval.
+MANY_TOKEN_BEATS = HeadParams(
+    subtiles=1, columns=2, rows=48, lanes=96, q_bits=2, write_clk=3, count_bits=2, bus_bits=32
+)
+MANY_RESULT_BEATS = HeadParams(
+    subtiles=1, columns=2, rows=1, lanes=64, q_bits=1, kv_bits=1, write_clk=1, count_bits=2,
+    bus_bits=32,
+)  # fmt: skip
+
+
+def streaming(params, **fields) -> HeadParams:
+    return dataclasses.replace(params, schedule="streaming", **fields)
+
+
 INTERVALS = {
-    **SMALL,
-    "many-token-beats": HeadParams(subtiles=1, columns=2, rows=48, lanes=96, q_bits=2,
-                                   write_clk=3, count_bits=2, bus_bits=32),
-    "many-result-beats": HeadParams(subtiles=1, columns=2, rows=1, lanes=64, q_bits=1, kv_bits=1,
-                                    write_clk=1, count_bits=2, bus_bits=32),
-}  # fmt: skip
+    **HEADS,
+    "many-token-beats": MANY_TOKEN_BEATS,
+    "many-result-beats": MANY_RESULT_BEATS,
+}
+#: With overlapped phases: the shape, its interval, and whether answers come one by one.
+STREAMING_INTERVALS = {
+    "array-1": (streaming(SMALL["tiny"]), 20, True),
+    "readout": (streaming(SMALL["slow-write"]), 34, True),
+    "write-and-readout": (streaming(SMALL["slow-write"], count_bits=4), 18, True),
+    "token-beats": (streaming(MANY_TOKEN_BEATS), 29, True),
+    "result-beats": (streaming(MANY_RESULT_BEATS, result_slots=5), 17, True),
+    "one-slot": (streaming(SMALL["tiny"], result_slots=1), 56, True),
+    "two-slots": (streaming(SMALL["tiny"], result_slots=2), 28, False),
+    "three-slots": (streaming(SMALL["tiny"], result_slots=3), 20, True),
+    "one-slot-on-a-narrow-bus": (streaming(MANY_RESULT_BEATS, result_slots=1), 28, True),
+    "two-slots-and-long-guards": (streaming(SMALL["long-guard"], result_slots=2), 16, False),
+}
+
+
+async def send_in_a_row(head: HeadBench, count: int) -> list[int]:
+    """Clocks of the headers of packets that always wait, a result stream that never does."""
+    for _ in range(count):
+        head.send(good(head.params, B, head.rng))
+    await head.drain()
+    assert len(head.header_at) == count
+    return head.header_at
 
 
 @pytest.mark.parametrize("name", INTERVALS)
 def test_interval_clk(name):
-    """Packets that always wait, a result stream that never does."""
+    """Once the pipeline is full. Slots may free in bunches: the mean over a bunch counts."""
     params = INTERVALS[name]
+    bunch = params.sender_slots
 
     async def bench(head: HeadBench) -> None:
-        for _ in range(6):
-            head.send(good(params, B, head.rng))
-        await head.drain()
-        at = head.header_at[1:]
-        intervals = {b - a for a, b in itertools.pairwise(at)}
-        assert intervals == {head_interval_clk(params)}
-        assert head.clk.dut.interval_clk == head_interval_clk(params)
+        at = await send_in_a_row(head, 3 * bunch + 3)
+        mean = Fraction(at[-1] - at[-1 - bunch], bunch)
+        assert math.ceil(mean) == head.clk.dut.interval_clk == head_interval_clk(params)
+        if not params.streaming:
+            assert {b - a for a, b in itertools.pairwise(at[1:])} == {mean}
 
     run(params, bench)
+
+
+@pytest.mark.parametrize("name", STREAMING_INTERVALS)
+def test_interval_clk_of_each_loop(name):
+    params, interval, one_by_one = STREAMING_INTERVALS[name]
+    bunch = params.result_slots
+
+    async def bench(head: HeadBench) -> None:
+        assert head.clk.dut.interval_clk == interval == head_interval_clk(params)
+        at = (await send_in_a_row(head, 4 * bunch + 3))[-2 * bunch - 1 :]
+        assert math.ceil(Fraction(at[-1] - at[0], 2 * bunch)) == interval
+        steps = [b - a for a, b in itertools.pairwise(at)]
+        assert steps[:bunch] == steps[bunch:], "the same in every bunch"
+        assert (set(steps) == {interval}) == one_by_one, steps
+
+    run(params, bench)
+
+
+@seeds(1, 2, 3)
+def test_interval_of_any_head(seed):
+    """The figure of the head against the timetable of many packets, for heads of many shapes."""
+    rng = random.Random(seed)
+    for _ in range(15):
+        q_bits = rng.randint(1, 4)
+        params = HeadParams(
+            subtiles=1, columns=2, rows=rng.choice((1, 20, 70)), lanes=rng.choice((1, 20, 70)),
+            q_bits=q_bits, count_bits=rng.randint(1, 5), write_clk=rng.randint(1, 2**q_bits - 1),
+            guard_clk=rng.randint(1, 5), bus_bits=rng.choice((32, 64, 256)),
+            result_slots=rng.randint(1, 5), schedule="streaming",
+        )  # fmt: skip
+        head = elaborated(AttentionHead(params))
+        assert head.interval_clk == head_interval_clk(params), params
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -343,8 +515,9 @@ def test_latency_of_presets(name):
     assert head.latency_clk == head_latency_clk(params, B)
     assert head.query_latency_clk == head_latency_clk(params, Q)
     assert head.interval_clk == head_interval_clk(params)
-    if name == "default":
-        assert (head.latency_clk, head.query_latency_clk, head.interval_clk) == (55, 51, 54)
+    figures = (head.latency_clk, head.query_latency_clk, head.interval_clk)
+    if name in ("default", "streaming"):
+        assert figures == (55, 51, 54 if name == "default" else 20)
 
 
 def test_latency_of_what_is_not_answered():
@@ -352,11 +525,13 @@ def test_latency_of_what_is_not_answered():
         head_latency_clk(SMALL["tiny"], W)
 
 
-@small()
+@both_schedules()
 def test_ports_are_those_of_the_signature(params):
     head = elaborated(AttentionHead(params))
     assert head.ports == head_ports(params)
     assert [port.name for port in head.ports] == list(head.signature.members)
+    banks = [port.name for port in head.ports if port.name.endswith("_bank")]
+    assert len(banks) == (3 if params.streaming else 0)
     for port in head.ports:
         member = head.signature.members[port.name]
         assert (port.direction, port.width) == (member.flow.name.lower(), member.shape)

@@ -143,7 +143,7 @@ def _streaming_interval_clk(params: HeadParams) -> Fraction:
     A packet's first beat is taken in the clock after the packet before was taken. The header of an
     answer follows the answer, or the last beat of the answer before, by a clock.
     """
-    bunches = 6
+    bunches = 3 if params.result_slots > 4 else 6
     packets: list[Offer] = []
     headers: list[int] = []
     sent: list[int] = []
