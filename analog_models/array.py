@@ -50,6 +50,8 @@ class CellArray(ABC):
         self._stale = False
         self._pending = False
         self._bank = 0
+        self._on_clk: Floats  # clocks that each line was on since charge was last collected
+        self._charge: Floats  # of both sets of integrators, first axis
 
     @property
     def ages(self) -> Codes:
@@ -88,13 +90,26 @@ class CellArray(ABC):
             self.settle()
             self._bank = bank
 
+    def charge(self, bank: int = 0) -> Floats:
+        """Charge on one set of integrators in µA·clk; see each array for its shape."""
+        self.settle()
+        charge: Floats = self._charge[bank]
+        return charge
+
+    def reset(self, bank: int = 0) -> None:
+        """Discharge one set of integrators and select it."""
+        self.select(bank)
+        self._pending = False
+        self._on_clk[:] = 0.0
+        self._charge[bank] = 0.0
+
     @abstractmethod
     def _collect(self) -> None:
         """Add on-time times current to the charge and clear the on-time."""
 
 
 class KeyArray(CellArray):
-    """Array 1: word lines along the rows drive every column; columns collect."""
+    """Array 1: word lines along the rows drive every column; charge is (subtiles * columns,)."""
 
     def __init__(self, *, subtiles: int, columns: int, rows: int, currents: LevelCurrents) -> None:
         super().__init__(subtiles=subtiles, columns=columns, lines=rows, currents=currents)
@@ -110,22 +125,9 @@ class KeyArray(CellArray):
         self._charge[self._bank] += self.currents_ua @ self._on_clk
         self._on_clk[:] = 0.0
 
-    def charge(self, bank: int = 0) -> Floats:
-        """Charge of every column of one bank in µA·clk, ``(subtiles * columns,)``."""
-        self.settle()
-        charge: Floats = self._charge[bank]
-        return charge
-
-    def reset(self, bank: int = 0) -> None:
-        """Discharge one set of integrators and select it."""
-        self.select(bank)
-        self._pending = False
-        self._on_clk[:] = 0.0
-        self._charge[bank] = 0.0
-
 
 class ValueArray(CellArray):
-    """Array 2: every column is driven by its phi pulse; lanes collect, in each array apart."""
+    """Array 2: phi pulses drive columns; charge is (subtiles, lanes), each array apart."""
 
     def __init__(self, *, subtiles: int, columns: int, lanes: int, currents: LevelCurrents) -> None:
         super().__init__(subtiles=subtiles, columns=columns, lines=lanes, currents=currents)
@@ -142,16 +144,3 @@ class ValueArray(CellArray):
         currents = self.currents_ua.reshape(self.subtiles, self.columns, self.lines)
         self._charge[self._bank] += np.matmul(on_clk, currents)[:, 0]
         self._on_clk[:] = 0.0
-
-    def charge(self, bank: int = 0) -> Floats:
-        """Charge of every lane of one bank in µA·clk, ``(subtiles, lanes)``."""
-        self.settle()
-        charge: Floats = self._charge[bank]
-        return charge
-
-    def reset(self, bank: int = 0) -> None:
-        """Discharge one set of integrators and select it."""
-        self.select(bank)
-        self._pending = False
-        self._on_clk[:] = 0.0
-        self._charge[bank] = 0.0

@@ -10,7 +10,7 @@ from hw.packet import PacketError
 from hw.params import HeadParams
 from hw.receiver import packet_layout
 
-__all__ = ["Sequencer", "answer_layout"]
+__all__ = ["Sequencer", "SequencerInterface", "answer_layout"]
 
 
 def answer_layout(params: HeadParams) -> data.StructLayout:
@@ -18,7 +18,61 @@ def answer_layout(params: HeadParams) -> data.StructLayout:
     return data.StructLayout({"tag": params.tag_bits, "error": PacketError})
 
 
-class Sequencer(Component):
+class SequencerInterface(Component):
+    """What both schedules share: their members, and the latency of a packet that finds them idle.
+
+    Parameters
+    ----------
+    params
+        Head parameters.
+    own
+        Members of the schedule's own.
+
+    Members
+    -------
+    As `Sequencer` describes them.
+
+    Timing
+    ------
+    `latency_clk` and `query_latency_clk`, the same for both schedules.
+    """
+
+    def __init__(self, params: HeadParams, own: dict[str, object]) -> None:
+        self.params = params
+        super().__init__(
+            {
+                "packet": In(stream.Signature(packet_layout(params))),
+                "empty": In(1),
+                "answer": Out(stream.Signature(answer_layout(params))),
+                "advance": Out(1),
+                "flush": Out(1),
+                "k_write": Out(1),
+                "v_write": Out(1),
+                "scores_reset": Out(1),
+                "outputs_reset": Out(1),
+                "counts_clear": Out(1),
+                "arm": Out(1),
+                "integrate": Out(1),
+                "convert": Out(1),
+                "readout": Out(1),
+                "failed": Out(PacketError),
+                **own,
+            }
+        )
+
+    @property
+    def query_latency_clk(self) -> int:
+        """Clocks from a packet that only queries to its answer."""
+        p = self.params
+        return 1 + 3 * p.guard_clk + p.integrate_clk + p.convert_clk + p.readout_clk
+
+    @property
+    def latency_clk(self) -> int:
+        """Clocks from a packet that writes and queries to its answer."""
+        return self.params.write_clk + self.query_latency_clk
+
+
+class Sequencer(SequencerInterface):
     """The unpipelined schedule: a packet's phases follow each other, the next packet waits.
 
     ============= ======================= ==================================================
@@ -76,38 +130,7 @@ class Sequencer(Component):
     """
 
     def __init__(self, params: HeadParams) -> None:
-        self.params = params
-        super().__init__(
-            {
-                "packet": In(stream.Signature(packet_layout(params))),
-                "empty": In(1),
-                "answer": Out(stream.Signature(answer_layout(params))),
-                "advance": Out(1),
-                "flush": Out(1),
-                "k_write": Out(1),
-                "v_write": Out(1),
-                "scores_reset": Out(1),
-                "outputs_reset": Out(1),
-                "counts_clear": Out(1),
-                "arm": Out(1),
-                "integrate": Out(1),
-                "convert": Out(1),
-                "readout": Out(1),
-                "failed": Out(PacketError),
-                "idle": Out(1, init=1),
-            }
-        )
-
-    @property
-    def query_latency_clk(self) -> int:
-        """Clocks from a packet that only queries to its answer."""
-        p = self.params
-        return 1 + 3 * p.guard_clk + p.integrate_clk + p.convert_clk + p.readout_clk
-
-    @property
-    def latency_clk(self) -> int:
-        """Clocks from a packet that writes and queries to its answer."""
-        return self.params.write_clk + self.query_latency_clk
+        super().__init__(params, {"idle": Out(1, init=1)})
 
     @property
     def taken_clk(self) -> int:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import stream
-from amaranth.lib.wiring import Component, In, Out
+from amaranth.lib.wiring import In, Out
 
 from hw.packet import PacketError
 from hw.params import HeadParams
-from hw.receiver import packet_layout
-from hw.sequencer import answer_layout
+from hw.sequencer import SequencerInterface
 
 __all__ = ["StreamingSequencer"]
 
 
-class StreamingSequencer(Component):
+class StreamingSequencer(SequencerInterface):
     """The overlapped schedule: three stages, each working on a packet of its own.
 
     ============ ================================= ============================================
@@ -77,42 +75,16 @@ class StreamingSequencer(Component):
     """
 
     def __init__(self, params: HeadParams) -> None:
-        self.params = params
         super().__init__(
+            params,
             {
-                "packet": In(stream.Signature(packet_layout(params))),
-                "empty": In(1),
                 "sent": In(1),
-                "answer": Out(stream.Signature(answer_layout(params))),
-                "advance": Out(1),
-                "flush": Out(1),
-                "k_write": Out(1),
-                "v_write": Out(1),
-                "scores_reset": Out(1),
-                "outputs_reset": Out(1),
-                "counts_clear": Out(1),
-                "arm": Out(1),
-                "integrate": Out(1),
-                "convert": Out(1),
-                "readout": Out(1),
                 "scores_bank": Out(1),
                 "convert_bank": Out(1),
                 "readout_bank": Out(1),
-                "failed": Out(PacketError),
                 "idle": Out(1),
-            }
+            },
         )
-
-    @property
-    def query_latency_clk(self) -> int:
-        """Clocks from a packet that only queries to its answer."""
-        p = self.params
-        return 1 + 3 * p.guard_clk + p.integrate_clk + p.convert_clk + p.readout_clk
-
-    @property
-    def latency_clk(self) -> int:
-        """Clocks from a packet that writes and queries to its answer."""
-        return self.params.write_clk + self.query_latency_clk
 
     @property
     def taken_clk(self) -> int:
