@@ -8,7 +8,18 @@ bits      token header
 ========  =============================================================================
 7..0      command, see `Command`; bit 1 set means that an answer is owed
 23..8     tag, returned with the answer; bits beyond ``tag_bits`` are zero
+31..24    the shot, see `Shot`; zero if the packet has no query or the head no shots
 others    zero
+========  =============================================================================
+
+========  =============================================================================
+bits      shot
+========  =============================================================================
+25..24    gain code of the charge-to-pulse converters (S_sat)
+27..26    gain code of the signed converters (A_sat)
+28        accumulate onto the shot before instead of starting from zero
+29        hold the result: no answer is owed unless the packet is refused
+31..30    weight: the sums are shifted left by this
 ========  =============================================================================
 
 A result packet is a header beat followed, if the answer is valid, by the lanes' signed sums in
@@ -19,6 +30,7 @@ bits      result header
 ========  =============================================================================
 0         invalid
 1         at least one sub-tile's result of at least one lane is at full scale
+2         at least one lane's accumulated result is at the limit of its width
 23..8     tag of the packet that is answered
 31..24    why it is invalid, see `PacketError`
 others    zero
@@ -33,10 +45,21 @@ from dataclasses import dataclass
 
 from hw.params import HeadParams
 
-__all__ = ["Answer", "Command", "PacketError", "answer_beats", "parse_answer", "token_beats"]
+__all__ = [
+    "Answer",
+    "Command",
+    "PacketError",
+    "Shot",
+    "answer_beats",
+    "parse_answer",
+    "token_beats",
+]
 
 TAG_LSB = 8
 TAG_FIELD_BITS = 16
+SHOT_LSB = 24
+GAIN_BITS = 2
+SHIFT_BITS = 2
 ERROR_LSB = 24
 
 
@@ -67,6 +90,56 @@ class PacketError(enum.IntEnum):
     LENGTH = 2  #: fewer or more beats than the command asks for
     CODE = 3  #: a code wider than the hardware's
     EMPTY = 4  #: a query on an empty window
+    STEP = 5  #: another head's packet of the step was refused, or asked for something else
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shot:
+    """How a query is weighted and converted; a plain query is the default one.
+
+    Raises
+    ------
+    TypeError
+        A field is not of its kind.
+    ValueError
+        A field is out of its range.
+
+    """
+
+    s_gain: int = 0  #: gain code of the charge-to-pulse converters, 0..3
+    a_gain: int = 0  #: gain code of the signed converters, 0..3
+    accumulate: bool = False  #: add to the result of the shot before
+    hold: bool = False  #: keep the result, send nothing
+    shift: int = 0  #: weight 2**shift, shift in 0..3
+
+    def __post_init__(self) -> None:
+        for name in ("s_gain", "a_gain", "shift"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"{name} must be an int, not {value!r}")
+            if not 0 <= value <= 3:
+                raise ValueError(f"{name} must be in 0..3, not {value!r}")
+        for name in ("accumulate", "hold"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} must be a bool, not {getattr(self, name)!r}")
+
+    @property
+    def field(self) -> int:
+        """Bits 31..24 of the header."""
+        return (
+            self.s_gain | self.a_gain << 2 | self.accumulate << 4 | self.hold << 5 | self.shift << 6
+        )
+
+    @classmethod
+    def from_field(cls, field: int) -> Shot:
+        """The shot of bits 31..24 of a header."""
+        return cls(
+            s_gain=field & 3,
+            a_gain=field >> 2 & 3,
+            accumulate=bool(field & 16),
+            hold=bool(field & 32),
+            shift=field >> 6 & 3,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +149,8 @@ class Answer:
     tag: int  #: tag of the packet that is answered
     error: PacketError  #: NONE if the answer is valid
     full_scale: bool  #: some sub-tile's result is at full scale
-    sums: tuple[int, ...]  #: one signed sum per lane; empty if the answer is invalid
+    sums: tuple[int, ...]  #: one signed result per lane; empty if the answer is invalid
+    saturated: bool = False  #: some lane's accumulated result is at the limit of its width
 
 
 def payload_beats(params: HeadParams, command: Command) -> int:
@@ -115,6 +189,7 @@ def token_beats(
     k: Sequence[int] | None = None,
     v: Sequence[int] | None = None,
     q: Sequence[int] | None = None,
+    shot: Shot | None = None,
 ) -> list[int]:
     """Beats of a token packet.
 
@@ -129,16 +204,26 @@ def token_beats(
     k, v, q
         Codes, ``rows``, ``lanes`` and ``rows`` of them; those the command does not ask for must
         be left out.
+    shot
+        Gains, weight and what becomes of the result, of a packet that queries; the plain one by
+        default.
 
     Raises
     ------
     ValueError
-        A tag or code is out of range, or sections do not fit the command.
+        A tag or code is out of range, or sections do not fit the command, or a shot is given that
+        the command or the head has no use for.
 
     """
+    if shot is not None and shot != Shot() and not (command.queries and params.shots):
+        raise ValueError(
+            f"shot must be left out of a {command.name} packet"
+            + ("" if params.shots else " to a head without shots")
+            + f", not {shot!r}"
+        )
     if not 0 <= tag < 2**params.tag_bits:
         raise ValueError(f"tag must be in 0..{2**params.tag_bits - 1}, not {tag!r}")
-    beats = [int(command) | tag << TAG_LSB]
+    beats = [int(command) | tag << TAG_LSB | (shot or Shot()).field << SHOT_LSB]
     sections = (
         ("k", k, params.rows, params.kv_bits, command.writes),
         ("v", v, params.lanes, params.kv_bits, command.writes),
@@ -156,7 +241,7 @@ def token_beats(
 def answer_beats(params: HeadParams, answer: Answer) -> list[int]:
     """Beats of a result packet."""
     invalid = answer.error is not PacketError.NONE
-    header = int(invalid) | int(answer.full_scale) << 1
+    header = int(invalid) | int(answer.full_scale) << 1 | int(answer.saturated) << 2
     beats = [header | answer.tag << TAG_LSB | int(answer.error) << ERROR_LSB]
     if invalid:
         return beats
@@ -196,4 +281,5 @@ def parse_answer(params: HeadParams, beats: Sequence[int]) -> Answer:
         error=error,
         full_scale=bool(header & 2),
         sums=tuple(sums),
+        saturated=bool(header & 4),
     )

@@ -1,4 +1,4 @@
-"""Parameters of one attention head and every figure derived from them."""
+"""Parameters of an attention head, or layer of heads, and every figure derived from them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ __all__ = ["READOUTS", "SCHEDULES", "HeadParams"]
 
 READOUTS = ("population", "counter")
 SCHEDULES = ("simple", "streaming")
+#: Bits that a result is wider than a sum: shifts by up to 3, and one more for the sum of shots.
+SHOT_BITS = 4
 
 
 def _check_int(name: str, value: object, low: int, high: int) -> None:
@@ -27,6 +29,11 @@ def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {choices}, not {value!r}")
 
 
+def _check_bool(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be a bool, not {value!r}")
+
+
 def _ceil_div(a: int, b: int) -> int:
     return -(-a // b)
 
@@ -36,7 +43,8 @@ class HeadParams:
     """Shape, code widths and phase lengths of one attention head.
 
     The window holds ``subtiles * columns`` tokens. Array 1 (keys) has ``rows`` word lines and
-    array 2 (values) has ``lanes`` outputs; neither need equal a model's head size.
+    array 2 (values) has ``lanes`` outputs; neither need equal a model's head size. What a feature
+    that is absent (0 or False) would need costs no gate.
 
     Raises
     ------
@@ -60,8 +68,15 @@ class HeadParams:
     tag_bits: int = 16  #: width of the tag that travels with each packet
     event_bits: int = 16  #: width of the saturating event counters
     result_slots: int = 4  #: results the streaming schedule may have between admission and exit
+    heads: int = 1  #: heads that share sequencer, window and registers, each with its own streams
+    sinks: int = 0  #: most columns that can be pinned at the start of a sequence; 0 for none
+    age_bits: int = 0  #: width of the age counters, one per sub-tile; 0 for none
+    trim_bits: int = 0  #: width of the offset subtracted from each lane's sum; 0 for none
     readout: str = "population"  #: "population" (population count) or "counter" (one per pulse)
     schedule: str = "simple"  #: "simple" (one packet at a time) or "streaming" (overlapped)
+    shots: bool = False  #: gain codes per query; shots that accumulate with a weight
+    refresh: bool = False  #: a digital copy of the codes, from which columns are rewritten
+    self_test: bool = False  #: queries and raw counts of one sub-tile through registers
 
     def __post_init__(self) -> None:
         _check_int("subtiles", self.subtiles, 1, 256)
@@ -72,7 +87,7 @@ class HeadParams:
         _check_int("kv_bits", self.kv_bits, 1, 8)
         _check_int("count_bits", self.count_bits, 1, 8)
         _check_int("write_clk", self.write_clk, 1, 64)
-        _check_int("guard_clk", self.guard_clk, 1, 16)
+        _check_int("guard_clk", self.guard_clk, 1, 15)
         _check_int("bus_bits", self.bus_bits, 32, 1024)
         _check_int("tag_bits", self.tag_bits, 1, 16)
         _check_int("event_bits", self.event_bits, 4, 32)
@@ -81,10 +96,33 @@ class HeadParams:
         _check_int("result_slots", self.result_slots, 1, 16)
         _check_choice("readout", self.readout, READOUTS)
         _check_choice("schedule", self.schedule, SCHEDULES)
-        if self.write_clk > self.integrate_clk:
+        _check_int("heads", self.heads, 1, 64)
+        _check_int("sinks", self.sinks, 0, 64)
+        _check_int("age_bits", self.age_bits, 0, 16)
+        _check_int("trim_bits", self.trim_bits, 0, 16)
+        for name in ("shots", "refresh", "self_test"):
+            _check_bool(name, getattr(self, name))
+        for name in ("age_bits", "trim_bits"):
+            if getattr(self, name) == 1:
+                raise ValueError(f"{name} must be 0 (absent) or in 2..16, not 1")
+        if self.trim_bits > self.sum_bits:
             raise ValueError(
-                f"write_clk must be in 1..{self.integrate_clk} (V is written while Q.K runs, "
-                f"which lasts 2**q_bits - 1 clocks), not {self.write_clk!r}"
+                f"trim_bits must be 0 (absent) or in 2..{self.sum_bits}, no wider than a sum, "
+                f"not {self.trim_bits!r}"
+            )
+        if self.sinks >= self.window:
+            raise ValueError(
+                f"sinks must be in 0..{self.window - 1}, less than the window, not {self.sinks!r}"
+            )
+        if self.write_clk > self.write_max_clk:
+            reason = (
+                "two V may be written while Q.K runs, which lasts"
+                if self.refresh
+                else "V is written while Q.K runs, which lasts"
+            )
+            raise ValueError(
+                f"write_clk must be in 1..{self.write_max_clk} ({reason} 2**q_bits - 1 clocks), "
+                f"not {self.write_clk!r}"
             )
 
     # --- window -----------------------------------------------------------------------------
@@ -110,6 +148,19 @@ class HeadParams:
         return (1 << self.q_bits) - 1
 
     @property
+    def write_max_clk(self) -> int:
+        """Longest write that can be set: V's ends before the conversion of its own query.
+
+        With refresh another column's V may be written in between.
+        """
+        return max(1, (self.integrate_clk + 1) // 2) if self.refresh else self.integrate_clk
+
+    @property
+    def guard_max_clk(self) -> int:
+        """Longest guard that can be set."""
+        return 15
+
+    @property
     def convert_clk(self) -> int:
         """Clocks of the conversion to phi pulses, which drive array 2: the longest phi pulse."""
         return (1 << self.q_bits) - 1
@@ -129,6 +180,11 @@ class HeadParams:
         """Bits of the signed sum of all sub-tiles' results: nothing is lost."""
         return (self.subtiles * self.count_max).bit_length() + 1
 
+    @property
+    def result_bits(self) -> int:
+        """Bits of one lane of a result: room for two shots of the largest weight, 8, and more."""
+        return self.sum_bits + SHOT_BITS if self.shots else self.sum_bits + bool(self.trim_bits)
+
     # --- packets ----------------------------------------------------------------------------
     @property
     def slot_bits(self) -> int:
@@ -138,7 +194,7 @@ class HeadParams:
     @property
     def result_slot_bits(self) -> int:
         """Bits a lane takes in a result packet."""
-        return 8 * _ceil_div(self.sum_bits, 8)
+        return 8 * _ceil_div(self.result_bits, 8)
 
     @property
     def codes_per_beat(self) -> int:
@@ -187,7 +243,12 @@ class HeadParams:
         return self.result_slots if self.streaming else 1
 
     # --- provenance -------------------------------------------------------------------------
-    def as_dict(self) -> dict[str, int | str]:
+    @property
+    def top(self) -> str:
+        """Name of the top-level module."""
+        return "attention_head" if self.heads == 1 else "attention_layer"
+
+    def as_dict(self) -> dict[str, int | str | bool]:
         """Fields by name, in the order of definition."""
         return dataclasses.asdict(self)
 
