@@ -295,23 +295,76 @@ class AttentionLayer(Component):
     def _columns(self, m: Module) -> None:
         """Window, its mask, the ages of its columns, and which column is written."""
         p = self.params
-        sequencer, window, writer = self.sequencer, self.window, self.writer
-        mask, ages, refresh = self.column_mask, self.ages, self.refresh
+        sequencer, window, writer, mask = self.sequencer, self.window, self.writer, self.column_mask
         registers, settings = self.registers, self.registers.settings
+        pointer: tuple[Value, Value] = (window.subtile, window.column)
         m.d.comb += [
             window.advance.eq(sequencer.advance),
             window.flush.eq(sequencer.flush | registers.soft_reset),
-            mask.subtile.eq(window.subtile),
-            mask.column.eq(window.column),
             mask.full.eq(window.full),
             self.ana_column_mask.eq(mask.mask),
-            writer.subtile.eq(window.subtile),
-            writer.column.eq(window.column),
             writer.k_strobe.eq(sequencer.k_write),
             writer.v_strobe.eq(sequencer.v_write),
             self.ana_subtile_select.eq(writer.subtile_select),
             self.ana_column_select.eq(writer.column_select),
+            Cat(mask.subtile, mask.column).eq(Cat(*pointer)),
         ]
+        if p.sinks:
+            m.d.comb += window.sinks.eq(settings.sinks)
+        written = pointer
+        if p.refresh:
+            refresh = self.refresh
+            rewrites = sequencer.k_refresh | sequencer.v_refresh
+            written = (
+                Mux(rewrites, refresh.subtile, window.subtile),
+                Mux(rewrites, refresh.column, window.column),
+            )
+            m.d.comb += [
+                refresh.enable.eq(settings.refresh_enable),
+                refresh.period.eq(settings.refresh_period),
+                refresh.flush.eq(window.flush),
+                Cat(refresh.window_subtile, refresh.window_column).eq(Cat(*pointer)),
+                refresh.full.eq(window.full),
+                refresh.empty.eq(window.occupancy == 0),
+                # Settings are changed, and the window is flushed, when nothing is in flight.
+                sequencer.refresh.eq(refresh.request & ~registers.pending),
+                refresh.taken.eq(sequencer.k_read),
+                refresh.done.eq(sequencer.refreshed),
+                registers.refreshed.eq(sequencer.refreshed),
+            ]
+        m.d.comb += [writer.subtile.eq(written[0]), writer.column.eq(written[1])]
+        if p.age_bits:
+            ages = self.ages
+            m.d.comb += [
+                ages.age_tick.eq(settings.age_tick),
+                ages.budget.eq(settings.age_budget),
+                ages.hold.eq(sequencer.convert),
+                ages.advance.eq(window.advance),
+                ages.flush.eq(window.flush),
+                Cat(ages.subtile, ages.column).eq(Cat(*pointer)),
+                ages.occupancy.eq(window.occupancy),
+                ages.full.eq(window.full),
+                mask.age_mask.eq(settings.age_mask),
+                mask.stale.eq(ages.stale),
+                mask.lap_stale.eq(ages.lap_stale),
+                registers.stale.eq(ages.any_stale),
+                registers.oldest_age.eq(ages.oldest_age),
+            ]
+            if p.sinks:
+                m.d.comb += [
+                    ages.active_sinks.eq(window.active_sinks),
+                    ages.wrap_subtile.eq(window.wrap_subtile),
+                    ages.wrap_column.eq(window.wrap_column),
+                    mask.active_sinks.eq(window.active_sinks),
+                    mask.sink_stale.eq(ages.sink_stale),
+                ]
+            if p.refresh:
+                m.d.comb += [
+                    ages.refreshed.eq(sequencer.refreshed),
+                    ages.refresh_subtile.eq(self.refresh.subtile),
+                    ages.refresh_column.eq(self.refresh.column),
+                    ages.refresh_last.eq(self.refresh.last),
+                ]
 
     def _registers(self, m: Module) -> None:
         """Register bank: bus, and what it shows of the rest."""
@@ -373,7 +426,24 @@ class AttentionLayer(Component):
             """Return this head's part of a packed vector."""
             return vector.word_select(head, len(vector) // p.heads)
 
-        k_codes, v_codes = receiver.k_codes, receiver.v_codes
+        k_codes: Value = receiver.k_codes
+        v_codes: Value = receiver.v_codes
+        if channel.code_store is not None:
+            store = channel.code_store
+            k_codes = Mux(sequencer.k_refresh, store.k_out, k_codes)
+            v_codes = Mux(sequencer.v_refresh, store.v_out, v_codes)
+            m.d.comb += [
+                store.subtile.eq(self.window.subtile),
+                store.column.eq(self.window.column),
+                store.k_write.eq(sequencer.k_write & ~sequencer.k_refresh),
+                store.v_write.eq(sequencer.v_write & ~sequencer.v_refresh),
+                store.k_codes.eq(receiver.k_codes),
+                store.v_codes.eq(receiver.v_codes),
+                store.read_subtile.eq(self.refresh.subtile),
+                store.read_column.eq(self.refresh.column),
+                store.k_read.eq(sequencer.k_read),
+                store.v_read.eq(sequencer.v_read),
+            ]
         selected = registers.head_select == head if p.heads > 1 else Const(1)
         settings = registers.settings
         s_level, a_level = settings.s_levels[0], settings.a_levels[0]

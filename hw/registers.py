@@ -20,6 +20,8 @@ __all__ = [
     "DATA_BITS",
     "EVENTS",
     "IDENTITY",
+    "LEVEL_BITS",
+    "LEVEL_BITS",
     "LEVEL_RESET",
     "VERSION",
     "WAITING_COMMANDS",
@@ -40,7 +42,7 @@ REFRESH_PERIOD_MIN_CLK = 64
 #: Commands that, like a setting, are done once the head is quiet.
 WAITING_COMMANDS = ("soft_reset", "test_start")
 _CLOCK_BITS = 32
-_LEVEL_BITS = 8
+LEVEL_BITS = 8  #: of S_sat and A_sat
 _BYTE = 8
 _BYTES = DATA_BITS // _BYTE
 
@@ -481,7 +483,7 @@ class RegisterMap:
         }
         for name, (offset, meaning) in levels.items():
             codes = range(4 if p.shots else 1)
-            largest = (1 << _LEVEL_BITS) - 1
+            largest = (1 << LEVEL_BITS) - 1
             yield Register(
                 name=name,
                 offset=offset,
@@ -489,8 +491,8 @@ class RegisterMap:
                 fields=tuple(
                     setting(
                         f"level_{code}",
-                        _LEVEL_BITS * code,
-                        _LEVEL_BITS,
+                        LEVEL_BITS * code,
+                        LEVEL_BITS,
                         LEVEL_RESET[name][code],
                         1,
                         largest,

@@ -23,7 +23,7 @@ from amaranth.lib.wiring import Component
 from hw.params import HeadParams
 from hw.presets import PRESETS
 from sim.results import ROOT, write_text_whole
-from synth.verilog import write_head_verilog
+from synth.verilog import write_verilog
 
 __all__ = ["MEASURED", "stale_documents", "update_documents"]
 
@@ -47,7 +47,7 @@ def _table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
 def _interface(name: str) -> dict[str, Any]:
     """What the generator says of a preset."""
     with tempfile.TemporaryDirectory() as folder:
-        path = write_head_verilog(PRESETS[name], Path(folder) / "head.v")
+        path = write_verilog(PRESETS[name], Path(folder) / "head.v")
         content: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     return content
 

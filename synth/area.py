@@ -23,14 +23,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from hw.head import AttentionHead
+from hw.layer import AttentionLayer
 from hw.params import READOUTS, HeadParams
 from sim.results import ROOT, write_result, write_text_whole
 from synth.liberty import Adder, Library, open_library
-from synth.verilog import TOP, component_rtlil
+from synth.verilog import component_rtlil
 from synth.yosys import YosysError, run_yosys, yosys_version
 
 __all__ = ["GLUE", "RATIO_TARGET", "area_table", "head_modules", "run_area"]
+
+TOP = "attention_head"
 
 #: The head's own cells, outside its blocks.
 GLUE = "glue"
@@ -52,7 +54,7 @@ def head_modules(params: HeadParams) -> dict[str, str]:
     The blocks are cut out of the whole head, so they have just the ports that the head uses.
     """
     modules = {}
-    for match in _MODULE.finditer(component_rtlil(AttentionHead(params), TOP)):
+    for match in _MODULE.finditer(component_rtlil(AttentionLayer(params), TOP)):
         name, text = match[1], match[0]
         block = GLUE if name == TOP else _SUFFIX.sub("", name.removeprefix(f"{TOP}."))
         # Amaranth marks the head as the top; each block is the top of its own design here.

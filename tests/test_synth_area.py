@@ -10,13 +10,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from hw.head import AttentionHead
+from hw.layer import AttentionLayer
 from hw.params import READOUTS
 from hw.presets import preset
 from synth.area import GLUE, _figures, area_table, head_modules, run_area
 from synth.liberty import DEFAULT_LIBERTY, LibertyError, open_library, parse_liberty, truth_table
-from synth.verilog import TOP, component_rtlil
+from synth.verilog import component_rtlil
 from synth.yosys import YosysError, run_yosys
+
+TOP = "attention_head"
+
 
 SKY130 = Path(__file__).parents[1].parent / "shared" / "liberty" / "sky130hd_tt.lib.gz"
 BLOCKS = {
@@ -279,7 +282,7 @@ def test_sum_equals_the_whole_hierarchy(tmp_path: Path) -> None:
     result = run_area(params, liberty=library, report_dir=tmp_path, cache_dir=None)
     assert result["library"]["full_adder"] is None
     source, statistics = tmp_path / "head.il", tmp_path / "stat.json"
-    source.write_text(component_rtlil(AttentionHead(params), TOP), encoding="utf-8")
+    source.write_text(component_rtlil(AttentionLayer(params), TOP), encoding="utf-8")
     run_yosys(
         f"read_rtlil {source}",
         f"synth -top {TOP} -noabc",
