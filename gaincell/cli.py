@@ -248,12 +248,25 @@ def area(
     schedule: ScheduleOption = None,
     settings: SetOption = None,
     liberty: LibertyOption = None,
+    compare: Annotated[
+        bool | None,
+        typer.Option(
+            "--compare/--no-compare",
+            help="What features, shape and sharing cost; as it is, for the default head only.",
+        ),
+    ] = None,
 ) -> None:
     """Synthesise the head with both readouts; cells, area and gate equivalents by block."""
-    from synth.area import area_table, run_area
+    from synth.area import area_table, run_area, variant_table
+    from synth.variants import VARIANTS
 
     params = _params(name, schedule=schedule, settings=settings)
-    console.print(area_table(run_area(params, liberty=liberty)))
+    if compare is None:
+        compare = params == PRESETS["default"]
+    result = run_area(params, liberty=liberty, variants=VARIANTS if compare else ())
+    console.print(area_table(result))
+    if compare:
+        console.print(variant_table(result))
 
 
 @app.command()

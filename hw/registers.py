@@ -21,7 +21,6 @@ __all__ = [
     "EVENTS",
     "IDENTITY",
     "LEVEL_BITS",
-    "LEVEL_BITS",
     "LEVEL_RESET",
     "VERSION",
     "WAITING_COMMANDS",

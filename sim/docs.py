@@ -152,6 +152,23 @@ def _area() -> str:
     return _table(header, rows) + text + _provenance(result)
 
 
+def _area_variants() -> str:
+    result = _measured("area")
+    if not result.get("variants"):
+        raise ValueError("docs/measured/area.json must hold a comparison: run `make area`")
+    rows = []
+    for row in result["variants"]:
+        compared = ["", "", ""]
+        if row["base"]:
+            base = f"{row['times']} × {row['base']}" if row["times"] > 1 else row["base"]
+            compared = [base, f"{row['difference']:+,.0f}", f"{row['ratio'] - 1:+.1%}"]
+        store = f"{row['code_store_bits'] / 1024:,.0f}" if row["code_store_bits"] else ""
+        gates = [f"{row['gate_equivalents']:,.0f}", f"{row['per_head']:,.0f}"]
+        rows.append([row["name"], *gates, *compared, store])
+    header = ("head", "gates", "per head", "compared with", "gates more", "share more")
+    return _table((*header, "store, kbit"), rows) + _provenance(result)
+
+
 def _bench() -> str:
     result = _measured("bench")
     rows = [
@@ -240,6 +257,7 @@ def _parts() -> dict[str, Callable[[], str]]:
         "cosim-figures": _cosim,
         "analog-bench": _bench,
         "area-blocks": _area,
+        "area-variants": _area_variants,
         "formal": _formal,
         "mutants": _mutants,
         "soak": _soak,
