@@ -55,7 +55,12 @@ COMPLETE: dict[str, HeadParams] = {
     for name in ("tiny", "three-subtiles", "slow-write")
     for schedule in ("streaming", "simple")
 }
-HEADS = SMALL | STREAMING | COMPLETE
+#: Small heads with one feature of those that widen a result.
+PARTIAL: dict[str, HeadParams] = {
+    "bytes-shots": dataclasses.replace(STREAMING["bytes-streaming"], shots=True),
+    "wide-sums-trim": dataclasses.replace(SMALL["wide-sums"], trim_bits=11),
+}
+HEADS = SMALL | STREAMING | COMPLETE | PARTIAL
 SEEDS = (1, 2)
 
 
@@ -74,6 +79,11 @@ def both_schedules(*names: str) -> pytest.MarkDecorator:
 def complete(*names: str) -> pytest.MarkDecorator:
     """Parametrise over the small heads with every feature, all of them or those named."""
     return small(*(names or COMPLETE))
+
+
+def every_kind() -> pytest.MarkDecorator:
+    """Parametrise over bare, partial and complete small heads, with either schedule."""
+    return small(*HEADS)
 
 
 def seeds(*values: int) -> pytest.MarkDecorator:
