@@ -10,6 +10,7 @@ from fractions import Fraction
 
 import pytest
 from test_hw_bench import (
+    COMPLETE,
     HEADS,
     SMALL,
     Clocked,
@@ -21,10 +22,10 @@ from test_hw_bench import (
     small,
     stalls,
 )
-from test_hw_receiver import good, traffic
+from test_hw_receiver import good, sections, traffic
 
 from hw.layer import AttentionLayer, layer_ports, stream_prefixes
-from hw.packet import Command, PacketError
+from hw.packet import Command, PacketError, Shot, token_beats
 from hw.params import HeadParams
 from hw.presets import PRESETS
 from hw.registers import RegisterMap
@@ -312,7 +313,7 @@ class LayerBench:
         await self.clock()
         reference = self.reference
         for name, value in reference.status.counters.items():
-            if not name.startswith("clocks"):
+            if name != "refreshes" and not name.startswith("clocks"):
                 assert await self.read(name) == value, name
         sticky = self.registers["sticky"]
         got = await self.read("sticky")
@@ -654,7 +655,7 @@ def test_ports_are_those_of_the_signature(params):
 
 def test_reference():
     params = SMALL["tiny"]
-    head = HeadReference(params, lambda cells, q, levels: [[len(cells)] * 4, [-q[0]] * 4])
+    head = LayerReference(params, lambda cells, q, levels: [[len(cells)] * 4, [-q[0]] * 4])
     rng = random.Random(0)
     assert head.packet(good(params, Q, rng)).error is PacketError.EMPTY
     assert head.packet(good(params, W, rng)).answer == ()
@@ -668,3 +669,141 @@ def test_reference():
     counters = head.status.counters
     assert (counters["empty_errors"], counters["length_errors"]) == (1, 1)
     assert counters["full_scale_total"] == 4
+
+
+# --- features ----------------------------------------------------------------------------------
+LAYER = PRESETS["tiny-layer"]
+FEATURED = {
+    **COMPLETE,
+    "layer": LAYER,
+    "layer-simple": dataclasses.replace(LAYER, schedule="simple"),
+}
+#: Commands of random steps, and how often each comes.
+MIX = ((W, Q, B, F), (4, 8, 8, 1))
+
+
+def featured(*names: str) -> pytest.MarkDecorator:
+    chosen = names or tuple(FEATURED)
+    return pytest.mark.parametrize("params", [FEATURED[n] for n in chosen], ids=chosen)
+
+
+def shot_of(rng: random.Random) -> Shot:
+    """Any shot; most are sent, or a test would see little."""
+    return Shot(
+        accumulate=rng.random() < 0.5,
+        hold=rng.random() < 0.3,
+        shift=rng.randrange(4),
+    )
+
+
+def step_of(params, rng, command=None) -> list[list[int]]:
+    """A packet of each head that ask for the same, gains apart."""
+    command = command or rng.choices(*MIX)[0]
+    tag = rng.randrange(2**params.tag_bits)
+    shot = shot_of(rng) if command.queries else None
+    packets = []
+    for _ in range(params.heads):
+        gains = {"s_gain": rng.randrange(4), "a_gain": rng.randrange(4)}
+        own = None if shot is None else dataclasses.replace(shot, **gains)
+        packets.append(
+            token_beats(params, command, tag, shot=own, **sections(params, command, rng))
+        )
+    return packets
+
+
+def damaged(params, rng, packets) -> list[list[int]]:
+    """The step, with one head's packet too short, unknown, or of another tag."""
+    packets = [list(beats) for beats in packets]
+    beats = rng.choice(packets)
+    kind = rng.choice(("short", "unknown", "tag"))
+    if kind == "short" and len(beats) > 1:
+        del beats[rng.randint(1, len(beats) - 1) :]
+    elif kind == "tag" and params.heads > 1:
+        beats[0] ^= 1 << 8
+    else:
+        beats[0] |= 0x80
+    return packets
+
+
+async def switch_on(head: LayerBench, rng: random.Random) -> None:
+    """Sinks, trims, levels and a refresh as often as it can be, all at random."""
+    p = head.params
+    sinks = rng.randint(0, p.sinks)
+    assert await head.write("sinks", sinks) == 0
+    head.reference.sinks = sinks
+    levels = tuple(tuple(rng.randint(1, 255) for _ in range(4)) for _ in range(2))
+    for name, codes in zip(("s_levels", "a_levels"), levels, strict=True):
+        assert await head.write(name, sum(code << 8 * i for i, code in enumerate(codes))) == 0
+    head.reference.levels = levels
+    assert await head.write("refresh_period", 64) == 0
+    assert await head.write("control", 0b101) == 0  # enable, and refresh
+    half = 2 ** (p.trim_bits - 1)
+    for number in range(p.heads):
+        if p.heads > 1:
+            assert await head.write("head_select", number) == 0
+        for lane in range(p.lanes):
+            offset = rng.randint(-half, half - 1)
+            assert await head.write("trim", offset, lane) == 0
+            head.reference.trim(number, lane, offset)
+
+
+@featured()
+@seeds(1)
+def test_every_feature_at_once(params, seed):
+    """Shots, gains, trims, sinks and refresh under random packets, good and bad, and stalls."""
+
+    async def bench(head: LayerBench) -> None:
+        await switch_on(head, head.rng)
+        head.send_stall, head.take_stall = stalls(head.rng), stalls(head.rng)
+        for _ in range(60):
+            packets = step_of(params, head.rng)
+            if head.rng.random() < 0.15:
+                packets = damaged(params, head.rng, packets)
+            head.send(*packets)
+        await head.drain()
+        assert head.analog.rewrites > 3, "columns are refreshed"
+        assert await head.read("refreshes") > 3
+
+    run(params, bench, seed)
+
+
+@featured("tiny-complete", "tiny-complete-simple", "layer")
+def test_settings_change_between_packets(params):
+    """A setting that is written with packets in flight holds for those whose header comes later."""
+
+    async def bench(head: LayerBench) -> None:
+        for write_clk, guard_clk in ((1, 3), (params.write_max_clk, 1), (2, 2)):
+            for _ in range(4):
+                head.send(*step_of(params, head.rng, B))
+            for _ in range(head.rng.randint(10, 60)):
+                await head.clock()
+            assert await head.write("phases", write_clk | guard_clk << 8) == 0
+            for analog in head.analogs:
+                analog.write_clk = write_clk
+            await head.drain()
+            head.send(*step_of(params, head.rng, B))
+            await head.drain()
+
+    run(params, bench)
+
+
+@featured("tiny-complete", "tiny-complete-simple", "layer")
+def test_soft_reset_between_packets(params):
+    """Packets that began before it are answered; later ones meet an empty window."""
+
+    async def bench(head: LayerBench) -> None:
+        for _ in range(5):
+            await switch_on(head, head.rng)
+            for _ in range(3):
+                head.send(*step_of(params, head.rng, B))
+            while any(stream.to_send for stream in head.streams):
+                await head.clock()
+            assert await head.write("command", 1) == 0
+            head.reference.soft_reset()
+            assert await head.read("occupancy") == 0
+            assert await head.read("sinks") == 0
+            head.send(*step_of(params, head.rng, Q))
+            head.send(*step_of(params, head.rng, B))
+            await head.drain()
+
+    run(params, bench)
