@@ -798,7 +798,16 @@ def test_soft_reset_between_packets(params):
                 head.send(*step_of(params, head.rng, B))
             while any(stream.to_send for stream in head.streams):
                 await head.clock()
+            # Results wait to leave when the rest is forgotten; what they count, counts later.
+            # The simple schedule has no place for more than one.
+            head.take_stall = (lambda: True) if params.streaming else head.never
             assert await head.write("command", 1) == 0
+            head.take_stall = head.never
+            while any(stream.owed for stream in head.streams):
+                await head.clock()
+            assert await head.write("command", 2) == 0
+            events = sum(field.mask for field in head.registers["sticky"].fields)
+            assert await head.write("sticky", events) == 0
             head.reference.soft_reset()
             assert await head.read("occupancy") == 0
             assert await head.read("sinks") == 0
