@@ -6,6 +6,7 @@ All come from `hw.registers` alone and are deterministic. PeakRDL makes the HTML
 from __future__ import annotations
 
 import dataclasses
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,18 +87,22 @@ def systemrdl(params: HeadParams) -> str:
     return "\n".join([*lines, "};", ""])
 
 
-def write_html(rdl: Path, folder: Path) -> None:
-    """Make the HTML pages of a SystemRDL file with PeakRDL."""
+def write_html(rdl: Path, folder: Path, configuration: str) -> None:
+    """Make the HTML pages of a SystemRDL file with PeakRDL, the configuration's hash given."""
     from peakrdl_html import HTMLExporter
     from systemrdl import RDLCompiler
 
     compiler = RDLCompiler()
     compiler.compile_file(str(rdl))
     exporter = HTMLExporter(extra_doc_properties=["valid_range", "is_signed", "waits"])
-    root = compiler.elaborate()
-    exporter.export(
-        root.top, str(folder), title=root.top.get_property("name"), skip_not_present=True
-    )
+    top = compiler.elaborate().top
+    exporter.export(top, str(folder), title=top.get_property("name"))
+    # The pages hold the time they were made at, to void a browser's cache; the configuration does
+    # that too, and the same pages come out each time.
+    index = folder / "index.html"
+    text = index.read_text(encoding="utf-8")
+    (made,) = re.findall(r"BUILD_TS = (\d+);", text)
+    index.write_text(text.replace(made, str(int(configuration, 16))), encoding="utf-8")
 
 
 # --- C and Python -------------------------------------------------------------------------------
@@ -172,13 +177,14 @@ _FEATURES: dict[str, dict[str, Any]] = {
 
 def _needs(params: HeadParams) -> dict[tuple[str, str], str]:
     """Feature that each field needs, if any."""
-    needs = {}
+    needs: dict[tuple[str, str], str] = {}
     for feature, change in _FEATURES.items():
         less = RegisterMap(dataclasses.replace(params, **change))
         for register in RegisterMap(params):
             for field in register.fields:
                 if register.name not in less or field.name not in less[register.name]:
-                    needs[register.name, field.name] = feature
+                    key = (register.name, field.name)
+                    needs[key] = f"{needs[key]}, {feature}" if key in needs else feature
     return needs
 
 
@@ -238,5 +244,5 @@ def write_register_files(params: HeadParams, folder: Path) -> list[Path]:
         # PeakRDL names the source's folder in its messages only.
         rdl = Path(scratch) / f"{top}.rdl"
         rdl.write_text(texts[f"{top}.rdl"], encoding="utf-8")
-        write_html(rdl, pages)
+        write_html(rdl, pages, params.config_hash)
     return [*(folder / name for name in texts), pages]
