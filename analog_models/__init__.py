@@ -5,13 +5,16 @@ from analog_models.converter import ChargeToPulse, SignedChargeToPulse
 from analog_models.dac import Dac, LevelCurrents, level_currents
 from analog_models.functional import Attention, FunctionalHead, Result, attend
 from analog_models.head import AnalogProtocolError, SteppedHead, pack_bits, unpack_bits
-from analog_models.params import AnalogParams
+from analog_models.params import A_LEVEL, LEVEL_MAX, S_LEVEL, AnalogParams
 from analog_models.presets import CELLS, LEVEL_CURRENTS_UA, resolve_cell
 from analog_models.subtile import SubTiles
 
 __all__ = [
+    "A_LEVEL",
     "CELLS",
     "LEVEL_CURRENTS_UA",
+    "LEVEL_MAX",
+    "S_LEVEL",
     "AnalogParams",
     "AnalogProtocolError",
     "Attention",

@@ -25,6 +25,10 @@ class CellArray(ABC):
 
     Cells hold the highest code at power-up, so that an empty column that is not masked shows.
 
+    A column's age counts the array's writes since its own, or steps of ``age_clk`` clocks. In the
+    latter case a read takes the ages at which its integrators were last reset: charge fades by
+    millionths while a read lasts.
+
     Parameters
     ----------
     subtiles
@@ -35,17 +39,31 @@ class CellArray(ABC):
         Cells per token.
     currents
         Cell currents by code and age.
+    age_clk
+        Clocks of one step of age; 0 lets age count writes.
     """
 
-    def __init__(self, *, subtiles: int, columns: int, lines: int, currents: LevelCurrents) -> None:
+    def __init__(
+        self,
+        *,
+        subtiles: int,
+        columns: int,
+        lines: int,
+        currents: LevelCurrents,
+        age_clk: int = 0,
+    ) -> None:
         self.subtiles = subtiles
         self.columns = columns
         self.lines = lines
         self._levels = currents
         tokens = subtiles * columns
         self.codes: Codes = np.full((tokens, lines), currents.dac.levels - 1, dtype=np.intp)
-        self._born: Codes = np.zeros(tokens, dtype=np.intp)
-        self._writes = 0
+        self._age_clk = age_clk
+        self._born: Codes = np.zeros(tokens, dtype=np.intp)  # step of age in which it was written
+        self._now = -1  # step of age: of the last write, or of the last reset of integrators
+        self.now_clk = 0  #: clocks since power-up
+        self.written_clk = 0  #: clock in which a column last took its codes
+        self.read_clk = 0  #: clock in which integrators were last reset
         self._currents: Floats = np.take(currents.fresh, self.codes)
         self._stale = False
         self._pending = False
@@ -55,8 +73,8 @@ class CellArray(ABC):
 
     @property
     def ages(self) -> Codes:
-        """Writes completed since each column was written."""
-        return np.maximum(self._writes - 1 - self._born, 0)
+        """Age of each column, in writes completed since its own or in steps of time."""
+        return np.maximum(self._now - self._born, 0)
 
     @property
     def currents_ua(self) -> Floats:
@@ -67,12 +85,16 @@ class CellArray(ABC):
         return self._currents
 
     def store(self, subtile: int, column: int, codes: Codes) -> None:
-        """Put codes into a column; every other column is one token older."""
+        """Put codes into a column, which is new then; if age counts writes, others are older."""
         self.settle()
         token = subtile * self.columns + column
         self.codes[token] = codes
-        self._born[token] = self._writes
-        self._writes += 1
+        self.written_clk = self.now_clk
+        if self._age_clk:
+            self._born[token] = self.now_clk // self._age_clk
+        else:
+            self._now += 1
+            self._born[token] = self._now
         if self._levels.decay_per_token:
             self._stale = True
         else:
@@ -97,9 +119,13 @@ class CellArray(ABC):
         return charge
 
     def reset(self, bank: int = 0) -> None:
-        """Discharge one set of integrators and select it."""
+        """Discharge one set of integrators and select it; what follows reads at today's ages."""
         self.select(bank)
         self._pending = False
+        self.read_clk = self.now_clk
+        if self._age_clk and self._now != self.now_clk // self._age_clk:
+            self._now = self.now_clk // self._age_clk
+            self._stale = True
         self._on_clk[:] = 0.0
         self._charge[bank] = 0.0
 
@@ -111,8 +137,18 @@ class CellArray(ABC):
 class KeyArray(CellArray):
     """Array 1: word lines along the rows drive every column; charge is (subtiles * columns,)."""
 
-    def __init__(self, *, subtiles: int, columns: int, rows: int, currents: LevelCurrents) -> None:
-        super().__init__(subtiles=subtiles, columns=columns, lines=rows, currents=currents)
+    def __init__(
+        self,
+        *,
+        subtiles: int,
+        columns: int,
+        rows: int,
+        currents: LevelCurrents,
+        age_clk: int = 0,
+    ) -> None:
+        super().__init__(
+            subtiles=subtiles, columns=columns, lines=rows, currents=currents, age_clk=age_clk
+        )
         self._on_clk = np.zeros(rows)
         self._charge = np.zeros((2, subtiles * columns))
 
@@ -129,8 +165,18 @@ class KeyArray(CellArray):
 class ValueArray(CellArray):
     """Array 2: phi pulses drive columns; charge is (subtiles, lanes), each array apart."""
 
-    def __init__(self, *, subtiles: int, columns: int, lanes: int, currents: LevelCurrents) -> None:
-        super().__init__(subtiles=subtiles, columns=columns, lines=lanes, currents=currents)
+    def __init__(
+        self,
+        *,
+        subtiles: int,
+        columns: int,
+        lanes: int,
+        currents: LevelCurrents,
+        age_clk: int = 0,
+    ) -> None:
+        super().__init__(
+            subtiles=subtiles, columns=columns, lines=lanes, currents=currents, age_clk=age_clk
+        )
         self._on_clk = np.zeros(subtiles * columns)
         self._charge = np.zeros((2, subtiles, lanes))
 

@@ -143,28 +143,38 @@ class SignedChargeToPulse:
         return np.subtract(out, half, out=out)
 
 
-def check_exact(*, rows: int, columns: int, q_bits: int, i_max_ua: float) -> None:
+def check_exact(
+    *,
+    rows: int,
+    columns: int,
+    q_bits: int,
+    i_max_ua: float,
+    score_offset: float = 0.0,
+    output_offset: float = 0.0,
+) -> None:
     """Refuse an array whose charges might not be exact in float64.
 
     Query codes are integers, currents multiples of 2**-16 µA and pulses multiples of 2**-18
     clock; while the largest charge, in units of that grid, fits the 53 bits of a float64, every
-    partial sum is exact and no order of summation can change it.
+    partial sum is exact and no order of summation can change it. The largest offsets of the
+    converters, in µA·clk and on the same grid, come on top.
 
     Raises
     ------
     ValueError
         It does not fit; the message names the field.
     """
-    limit = 2.0**53
     q_max = (1 << q_bits) - 1
+    limit = 2.0**53 - score_offset * CURRENT_GRID
     if rows * q_max * i_max_ua * CURRENT_GRID > limit:
-        most = int(limit / (q_max * i_max_ua * CURRENT_GRID))
+        most = max(0, int(limit / (q_max * i_max_ua * CURRENT_GRID)))
         raise ValueError(
             f"rows must be in 1..{most} for exact charges with q_bits = {q_bits} and cell "
             f"currents up to {i_max_ua:.4g} µA, not {rows!r}"
         )
+    limit = 2.0**53 - output_offset * CURRENT_GRID * PHI_GRID
     if columns * q_max * i_max_ua * CURRENT_GRID * PHI_GRID > limit:
-        most = int(limit / (q_max * i_max_ua * CURRENT_GRID * PHI_GRID))
+        most = max(0, int(limit / (q_max * i_max_ua * CURRENT_GRID * PHI_GRID)))
         raise ValueError(
             f"columns must be in 1..{most} for exact charges with q_bits = {q_bits} and cell "
             f"currents up to {i_max_ua:.4g} µA, not {columns!r}"

@@ -101,7 +101,8 @@ class LevelCurrents:
     dac
         The DAC that writes it.
     decay_per_token
-        Fraction of the deviation (or current) lost per token, small against 1; 0 is ideal.
+        Fraction of the deviation (or current) lost per step of age, which is a token or a tick,
+        small against 1; 0 is ideal.
     decay_law
         "voltage" or "current".
 
@@ -147,14 +148,15 @@ class LevelCurrents:
         """Currents of at least the ages 0..ages-1, one row each (one row only without decay)."""
         if not self.decay_per_token:
             return self._table
-        while self._table.shape[0] < ages:
+        if self._table.shape[0] < ages:
             start = self._table.shape[0] // self._BLOCK * self._BLOCK
-            block = self._block(start, start + self._BLOCK)
-            self._table = np.concatenate([self._table[:start], block])
+            starts = range(start, ages, self._BLOCK)
+            blocks = [self._block(first, first + self._BLOCK) for first in starts]
+            self._table = np.concatenate([self._table[:start], *blocks])
         return self._table
 
     def at(self, ages: NDArray[np.intp], codes: NDArray[np.intp]) -> Floats:
-        """Look up currents: row i of ``codes (n, m)`` is ``ages[i]`` tokens old."""
+        """Look up currents: row i of ``codes (n, m)`` is ``ages[i]`` steps old."""
         if not self.decay_per_token:
             return np.take(self.fresh, codes)
         ages = np.minimum(ages, self._oldest)

@@ -23,6 +23,8 @@ __all__ = ["Attention", "FunctionalHead", "Result", "attend"]
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.intp]
+Bools = NDArray[np.bool_]
+Clocks = int | tuple[int, int]
 
 
 class Result(NamedTuple):
@@ -32,11 +34,59 @@ class Result(NamedTuple):
     full_scale: NDArray[np.bool_]  #: whether any sub-tile's count is at its limit, ``(lanes,)``
 
 
+class _Store:
+    """What one array stores, and since when; column by column of the whole window."""
+
+    def __init__(self, params: AnalogParams, lines: int) -> None:
+        self._levels = params.level_currents
+        self._leaks = params.leaks
+        self._age_clk = params.age_clk
+        self._codes: Codes = np.zeros((params.window, lines), dtype=np.intp)
+        self._born: Codes = np.zeros(params.window, dtype=np.intp)
+        self._now = -1  # step of age that the currents are of
+        self._stale = False
+        self._ua = np.zeros((params.window, lines))
+
+    def write(self, column: int, codes: Codes, now_clk: int) -> None:
+        """Store a column anew."""
+        self._codes[column] = codes
+        if self._age_clk:
+            self._born[column] = now_clk // self._age_clk
+        else:
+            self._now += 1
+            self._born[column] = self._now
+        if self._leaks:
+            self._stale = True
+        else:
+            self._ua[column] = self._levels.fresh[codes]
+
+    def rewrite(self, column: int, now_clk: int) -> None:
+        """Store what a column holds once more."""
+        self.write(column, self._codes[column], now_clk)
+
+    def currents_ua(self, now_clk: int) -> Floats:
+        """Current of every cell, ``(window, lines)``; columns never written hold anything."""
+        if self._age_clk and self._now != now_clk // self._age_clk:
+            self._now = now_clk // self._age_clk
+            self._stale = True
+        if self._stale:
+            ages = np.maximum(self._now - self._born, 0)
+            self._ua = self._levels.at(ages, self._codes)
+            self._stale = False
+        return self._ua
+
+
 class FunctionalHead:
     """One head, token by token; integers equal those of the stepped head, exactly.
 
     The write pointer runs over columns and wraps; ``flush`` forgets the window and puts the
-    pointer back to column 0.
+    pointer back to column 0. With sinks it wraps to column ``sinks`` instead, and the first
+    tokens of a sequence stay.
+
+    Where age is time (``params.tau_s``), methods take ``now_clk``, the clock of what they do: of a
+    write, the one in which the column takes its codes; of a query, the one in which integrators
+    are last reset before it. A pair gives the clocks of array 1 and of array 2; None is the time
+    of the last call.
 
     Parameters
     ----------
@@ -48,16 +98,13 @@ class FunctionalHead:
         if not isinstance(params, AnalogParams):
             raise TypeError(f"params must be AnalogParams, not {params!r}")
         self.params = params
-        self._levels = params.level_currents
-        self._k_codes: Codes = np.zeros((params.window, params.rows), dtype=np.intp)
-        self._v_codes: Codes = np.zeros((params.window, params.lanes), dtype=np.intp)
-        self._k_ua = np.zeros((params.window, params.rows))
-        self._v_ua = np.zeros((params.window, params.lanes))
-        self._written_at: Codes = np.zeros(params.window, dtype=np.intp)
-        self._stale = False
-        self._tokens = 0
+        self._keys = _Store(params, params.rows)
+        self._values = _Store(params, params.lanes)
+        self._clk = (0, 0)
         self._pointer = 0
         self._occupancy = 0
+        self._sinks = 0
+        self._sinks_set = 0
 
     @property
     def occupancy(self) -> int:
@@ -69,13 +116,37 @@ class FunctionalHead:
         """Column of the window that the next token is written to."""
         return self._pointer
 
+    @property
+    def valid(self) -> Bools:
+        """Columns that hold a token, ``(window,)``."""
+        # They are a prefix until the window is full: the pointer goes back only then.
+        return np.arange(self.params.window) < self._occupancy
+
+    @property
+    def sinks(self) -> int:
+        """Tokens at the start of a sequence that are never replaced.
+
+        What is set is taken over while the window is empty, at once or by the next ``flush``.
+        """
+        return self._sinks_set
+
+    @sinks.setter
+    def sinks(self, sinks: int) -> None:
+        check_int("sinks", sinks, 0, self.params.window - 1)
+        self._sinks_set = sinks
+        if not self._occupancy:
+            self._sinks = sinks
+
     def flush(self) -> None:
         """Forget the window."""
         self._occupancy = 0
         self._pointer = 0
+        self._sinks = self._sinks_set
 
-    def write(self, k_codes: ArrayLike, v_codes: ArrayLike) -> None:
-        """Append a token, which replaces the oldest when the window is full.
+    def write(
+        self, k_codes: ArrayLike, v_codes: ArrayLike, *, now_clk: Clocks | None = None
+    ) -> None:
+        """Append a token, which replaces the oldest but the sinks when the window is full.
 
         Raises
         ------
@@ -85,46 +156,132 @@ class FunctionalHead:
         code_max = self.params.dac.levels - 1
         keys = check_codes("k_codes", k_codes, self.params.rows, code_max)
         values = check_codes("v_codes", v_codes, self.params.lanes, code_max)
+        k_clk, v_clk = self._time(now_clk)
         column = self._pointer
-        self._written_at[column] = self._tokens
-        if self._levels.decay_per_token:
-            self._k_codes[column] = keys
-            self._v_codes[column] = values
-            self._stale = True
-        else:
-            self._k_ua[column] = self._levels.fresh[keys]
-            self._v_ua[column] = self._levels.fresh[values]
-        self._tokens += 1
-        self._pointer = (column + 1) % self.params.window
+        self._keys.write(column, keys, k_clk)
+        self._values.write(column, values, v_clk)
         self._occupancy = min(self._occupancy + 1, self.params.window)
+        self._pointer = column + 1 if column + 1 < self.params.window else self._sinks
 
-    def query(self, q_codes: ArrayLike) -> Result:
-        """Attend over the window.
+    def rewrite(
+        self, column: int, array: str | None = None, *, now_clk: Clocks | None = None
+    ) -> None:
+        """Refresh a column of array "key" or "value"; None means both. Its charge is restored.
 
         Raises
         ------
         TypeError, ValueError
-            The codes are no integers, too few or too many, or out of range; or the window is
-            empty.
+            There is no such column or array, or the column holds no token.
+        """
+        if array is not None and array not in ("key", "value"):
+            raise ValueError(f"array must be 'key', 'value' or None, not {array!r}")
+        check_int("column", column, 0, self.params.window - 1)
+        if column >= self._occupancy:
+            raise ValueError(f"column must hold a token to be refreshed, not {column!r}")
+        k_clk, v_clk = self._time(now_clk)
+        if array != "value":
+            self._keys.rewrite(column, k_clk)
+        if array != "key":
+            self._values.rewrite(column, v_clk)
+
+    def phi_clk(
+        self,
+        q_codes: ArrayLike,
+        *,
+        s_level: int | None = None,
+        mask: Bools | None = None,
+        now_clk: Clocks | None = None,
+    ) -> Floats:
+        """First half of a query: the phi pulse of every column, in clocks, ``(window,)``.
+
+        Parameters and errors are those of `query`; columns that take no part have no pulse.
         """
         params = self.params
         codes = check_codes("q_codes", q_codes, params.rows, params.q_max)
-        if not self._occupancy:
-            raise ValueError("occupancy must be at least 1 for a query, not 0")
-        if self._stale:
-            # Columns never written have no age; they hold no token either.
-            ages = np.clip(self._tokens - 1 - self._written_at, 0, None)
-            self._k_ua = self._levels.at(ages, self._k_codes)
-            self._v_ua = self._levels.at(ages, self._v_codes)
-            self._stale = False
-        phi_clk = params.score_converter.phi_clk(self._k_ua @ codes.astype(np.float64))
-        phi_clk[self._occupancy :] = 0.0  # valid columns are a prefix until the window is full
-        charge = np.matmul(
+        if mask is not None:
+            if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+                raise TypeError(f"mask must be a boolean array, not {mask!r}")
+            if mask.shape != (params.window,):
+                raise ValueError(f"mask must have shape ({params.window},), not {mask.shape!r}")
+        charge = self._keys.currents_ua(self._time(now_clk)[0]) @ codes.astype(np.float64)
+        if params.score_offset is not None:
+            charge += params.score_offset
+        phi_clk = params.score_converter_of(s_level).phi_clk(charge)
+        phi_clk[self._occupancy :] = 0.0
+        if mask is not None:
+            phi_clk *= mask
+        return phi_clk
+
+    def charges(self, phi_clk: Floats, *, now_clk: Clocks | None = None) -> Floats:
+        """Charges that phi pulses collect and the signed converters see, µA·clk.
+
+        Returns
+        -------
+        charges
+            Offsets included, ``(subtiles, lanes)``.
+        """
+        params = self.params
+        currents = self._values.currents_ua(self._time(now_clk)[1])
+        charge: Floats = np.matmul(
             phi_clk.reshape(params.subtiles, 1, params.columns),
-            self._v_ua.reshape(params.subtiles, params.columns, params.lanes),
+            currents.reshape(params.subtiles, params.columns, params.lanes),
         )[:, 0]
-        counts = params.output_converter.counts(charge)
-        return Result(counts.sum(axis=0), (np.abs(counts) == params.count_max).any(axis=0))
+        if params.output_offset is not None:
+            charge += params.output_offset
+        return charge
+
+    def query(
+        self,
+        q_codes: ArrayLike,
+        *,
+        s_level: int | None = None,
+        a_level: int | None = None,
+        subtile: int | None = None,
+        mask: Bools | None = None,
+        now_clk: Clocks | None = None,
+    ) -> Result:
+        """Attend over the window.
+
+        Parameters
+        ----------
+        q_codes
+            Query codes, ``(rows,)``.
+        s_level, a_level
+            Levels of S_sat and A_sat, 1..255; None are the default ones, 80 and 40.
+        subtile
+            The only one that pulses in the readout, so that its raw counts are seen; None is all.
+        mask
+            Columns that take part if they hold a token, ``(window,)``; None is all.
+        now_clk
+            When; see the class.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument is not of its kind, shape or range; or the window is empty, which only a
+            query of one sub-tile may find: it then shows the converters' offsets.
+        """
+        codes = check_codes("q_codes", q_codes, self.params.rows, self.params.q_max)
+        if subtile is not None:
+            check_int("subtile", subtile, 0, self.params.subtiles - 1)
+        elif not self._occupancy:
+            raise ValueError("occupancy must be at least 1 for a query, not 0")
+        converter = self.params.output_converter_of(a_level)
+        phi_clk = self.phi_clk(codes, s_level=s_level, mask=mask, now_clk=now_clk)
+        counts = converter.counts(self.charges(phi_clk))
+        if subtile is not None:
+            counts = counts[subtile : subtile + 1]
+        return Result(counts.sum(axis=0), (np.abs(counts) == self.params.count_max).any(axis=0))
+
+    def _time(self, now_clk: Clocks | None) -> tuple[int, int]:
+        if now_clk is not None:
+            pair = now_clk if isinstance(now_clk, tuple) else (now_clk, now_clk)
+            if len(pair) != 2:
+                raise ValueError(f"now_clk must be a clock or a pair of clocks, not {now_clk!r}")
+            for clk in pair:
+                check_int("now_clk", clk, 0, 2**62)
+            self._clk = pair
+        return self._clk
 
 
 class Attention(NamedTuple):

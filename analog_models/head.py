@@ -8,16 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from analog_models.params import AnalogParams
-from analog_models.subtile import SubTiles
+from analog_models.subtile import AnalogProtocolError, SubTiles
 
 __all__ = ["AnalogProtocolError", "SteppedHead", "check_codes", "pack_bits", "unpack_bits"]
 
 Codes = NDArray[np.intp]
 Bools = NDArray[np.bool_]
-
-
-class AnalogProtocolError(RuntimeError):
-    """The digital side drove the arrays in a way that leaves cells in an unknown state."""
 
 
 def check_codes(name: str, codes: ArrayLike, length: int, code_max: int) -> Codes:
@@ -69,10 +65,13 @@ class SteppedHead:
     Call a method in every clock its strobe is high. A query is: ``reset_scores``, the query's
     word lines in ``q_max`` calls of ``integrate_scores``; ``reset_outputs``, ``q_max`` calls of
     ``convert_scores``; ``count_max`` calls of ``read_outputs``. A column takes its codes in the
-    ``write_clk``-th clock of a write; call ``end_write`` in the first clock after it.
+    ``write_clk``-th clock of a write; call ``end_write`` in the first clock after it. A write that
+    is over may be followed at once by one of another column; the same column and codes without
+    ``end_write`` in between are one long write.
 
     Each array counts its own writes to know the age of its columns, so K and V of one token may
-    be written in different phases.
+    be written in different phases. With ``params.tau_s`` age is time instead: call ``tick`` once
+    per clock.
 
     Parameters
     ----------
@@ -88,6 +87,15 @@ class SteppedHead:
         self._writes: dict[str, _Write] = {}
         self._signs: Bools | None = None
         self._packed_signs = 0
+
+    @property
+    def now_clk(self) -> int:
+        """Clocks that have passed."""
+        return self.bank.keys.now_clk
+
+    def tick(self, clocks: int = 1) -> None:
+        """Let time pass; `reset` does not turn it back."""
+        self.bank.tick(clocks)
 
     def reset(self) -> None:
         """Abort every phase; stored codes stay, save those of a column caught in mid-write.
@@ -180,26 +188,68 @@ class SteppedHead:
         """Discharge one set of array 2's integrators; the next conversion clock is a first one."""
         self.bank.reset_outputs(bank)
 
-    def convert_scores(self, column_mask: Bools, bank: int = 0) -> None:
-        """One clock of conversion; ``column_mask (window,)`` is true for columns that take part."""
-        self._check_bools("column_mask", column_mask, self.params.window)
-        self.bank.convert_scores(column_mask, bank)
+    def convert_scores(
+        self, column_mask: Bools, bank: int = 0, *, s_level: int | None = None
+    ) -> None:
+        """One clock of conversion.
 
-    def phi_clk(self, bank: int = 0) -> NDArray[np.float64]:
+        Parameters
+        ----------
+        column_mask
+            True for columns that take part, ``(window,)``.
+        bank
+            Set of array 1's integrators that is converted, and of array 2's that is charged.
+        s_level
+            Level of S_sat, the same in every clock; None is the default one.
+
+        Raises
+        ------
+        AnalogProtocolError
+            The level changed in mid-conversion.
+        TypeError, ValueError
+            An argument is not of its kind, shape or range.
+        """
+        self._check_bools("column_mask", column_mask, self.params.window)
+        self.bank.convert_scores(column_mask, bank, s_level)
+
+    def phi_clk(self, bank: int = 0, *, s_level: int | None = None) -> NDArray[np.float64]:
         """Phi of every column, masked ones included, of the scores held now; clocks, (window,)."""
-        return self.params.score_converter.phi_clk(self.bank.keys.charge(bank))
+        return self.bank.phi_clk(bank, s_level)
 
     def output_signs_packed(self, bank: int = 0) -> int:
         """Signs the next readout will have, known once conversion is over; packed as pulses are."""
-        return pack_bits(self.bank.values.charge(bank) < 0)
+        return pack_bits(self.bank.output_charge(bank) < 0)
 
-    def read_outputs(self, bank: int = 0) -> tuple[Bools, Bools]:
-        """One clock of readout: pulses and signs (true is negative), ``(subtiles, lanes)`` each."""
-        return self.bank.read_outputs(bank)
+    def read_outputs(
+        self, bank: int = 0, *, a_level: int | None = None, select: Bools | None = None
+    ) -> tuple[Bools, Bools]:
+        """One clock of readout: pulses and signs (true is negative), ``(subtiles, lanes)`` each.
 
-    def read_outputs_packed(self, bank: int = 0) -> tuple[int, int]:
-        """One clock of readout as two integers; bit ``subtile * lanes + lane``."""
-        pulses, signs = self.bank.read_outputs(bank)
+        Parameters
+        ----------
+        bank
+            Set of array 2's integrators that is read.
+        a_level
+            Level of A_sat, the same in every clock; None is the default one.
+        select
+            True for sub-tiles that may pulse, ``(subtiles,)``; None selects all.
+
+        Raises
+        ------
+        AnalogProtocolError
+            The level changed in mid-readout.
+        TypeError, ValueError
+            An argument is not of its kind, shape or range.
+        """
+        if select is not None:
+            self._check_bools("select", select, self.params.subtiles)
+        return self.bank.read_outputs(bank, a_level, select)
+
+    def read_outputs_packed(
+        self, bank: int = 0, *, a_level: int | None = None, select: Bools | None = None
+    ) -> tuple[int, int]:
+        """One clock of readout as two integers, bit ``subtile * lanes + lane``; as read_outputs."""
+        pulses, signs = self.read_outputs(bank, a_level=a_level, select=select)
         if signs is not self._signs:  # the bank makes a new array for every readout
             self._signs = signs
             self._packed_signs = pack_bits(signs)

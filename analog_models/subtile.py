@@ -8,11 +8,15 @@ from numpy.typing import NDArray
 from analog_models.array import KeyArray, ValueArray
 from analog_models.params import AnalogParams
 
-__all__ = ["SubTiles"]
+__all__ = ["AnalogProtocolError", "SubTiles"]
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.intp]
 Bools = NDArray[np.bool_]
+
+
+class AnalogProtocolError(RuntimeError):
+    """The digital side drove the arrays in a way whose outcome silicon does not define."""
 
 
 class SubTiles:
@@ -21,7 +25,8 @@ class SubTiles:
     The converters sample: the first clock of a conversion samples the column charges, the first
     clock of a readout the lane charges. A conversion lasts ``q_max`` clocks and a readout
     ``count_max``; the next call after that starts a new one. Integrators may hence be reset and
-    reused while a sample is still being converted, which is what a pipelined head does.
+    reused while a sample is still being converted, which is what a pipelined head does. The level,
+    and with it the saturation current, must stay from the first clock to the last.
 
     Parameters
     ----------
@@ -37,19 +42,29 @@ class SubTiles:
             columns=params.columns,
             rows=params.rows,
             currents=currents,
+            age_clk=params.age_clk,
         )
         self.values = ValueArray(
             subtiles=params.subtiles,
             columns=params.columns,
             lanes=params.lanes,
             currents=currents,
+            age_clk=params.age_clk,
         )
         self._left_clk = np.zeros(params.window)  # of each phi pulse
         self._step_clk = np.zeros(params.window)
         self._length_clk = np.zeros((params.subtiles, params.lanes))
         self._signs = np.zeros((params.subtiles, params.lanes), dtype=np.bool_)
         self._convert_clock = 0
+        self._convert_level: int | None = None
         self._read_clock = 0
+        self._read_level: int | None = None
+        self._reader = params.output_converter
+
+    def tick(self, clocks: int = 1) -> None:
+        """Let time pass."""
+        self.keys.now_clk += clocks
+        self.values.now_clk += clocks
 
     def reset(self) -> None:
         """Discharge all integrators and abort any conversion; stored codes stay."""
@@ -73,11 +88,24 @@ class SubTiles:
         self.keys.select(bank)
         self.keys.drive(word_lines)
 
-    def convert_scores(self, column_mask: Bools, bank: int = 0) -> None:
+    def phi_clk(self, bank: int = 0, level: int | None = None) -> Floats:
+        """Phi of every column of the scores held now; clocks, ``(window,)``."""
+        charge = self.keys.charge(bank)
+        if self.params.score_offset is not None:
+            charge = charge + self.params.score_offset
+        return self.params.score_converter_of(level).phi_clk(charge)
+
+    def convert_scores(self, column_mask: Bools, bank: int = 0, level: int | None = None) -> None:
         """One clock of conversion: the phi pulses of unmasked columns drive array 2."""
         left, step = self._left_clk, self._step_clk
         if self._convert_clock == 0:
-            left[:] = self.params.score_converter.phi_clk(self.keys.charge(bank))
+            left[:] = self.phi_clk(bank, level)
+            self._convert_level = level
+        elif level != self._convert_level:
+            raise AnalogProtocolError(
+                f"S_sat changed from level {self._convert_level} to {level} after "
+                f"{self._convert_clock} of {self.params.q_max} clocks of a conversion"
+            )
         self._convert_clock += 1
         if self._convert_clock == self.params.q_max:
             self._convert_clock = 0
@@ -87,15 +115,35 @@ class SubTiles:
         self.values.select(bank)
         self.values.drive(step)
 
-    def read_outputs(self, bank: int = 0) -> tuple[Bools, Bools]:
-        """One clock of readout: pulses and signs, ``(subtiles, lanes)`` each."""
-        converter = self.params.output_converter
+    def output_charge(self, bank: int = 0) -> Floats:
+        """Charge that the signed converters see, offsets included, ``(subtiles, lanes)``."""
+        charge = self.values.charge(bank)
+        if self.params.output_offset is not None:
+            charge = charge + self.params.output_offset
+        return charge
+
+    def read_outputs(
+        self, bank: int = 0, level: int | None = None, select: Bools | None = None
+    ) -> tuple[Bools, Bools]:
+        """One clock of readout: pulses and signs, ``(subtiles, lanes)`` each.
+
+        Sub-tiles that ``select`` is false for have no pulse in this clock; None selects all.
+        """
         if self._read_clock == 0:
-            charge = self.values.charge(bank)
-            self._length_clk = converter.length_clk(charge)
+            self._reader = self.params.output_converter_of(level)
+            self._read_level = level
+            charge = self.output_charge(bank)
+            self._length_clk = self._reader.length_clk(charge)
             self._signs = charge < 0
+        elif level != self._read_level:
+            raise AnalogProtocolError(
+                f"A_sat changed from level {self._read_level} to {level} after "
+                f"{self._read_clock} of {self.params.count_max} clocks of a readout"
+            )
         self._read_clock += 1
-        pulses = converter.high(self._length_clk, self._read_clock)
+        pulses = self._reader.high(self._length_clk, self._read_clock)
         if self._read_clock == self.params.count_max:
             self._read_clock = 0
+        if select is not None:
+            pulses = pulses & select[:, np.newaxis]
         return pulses, self._signs
