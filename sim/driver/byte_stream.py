@@ -1,4 +1,4 @@
-"""A device at the far end of a byte stream, and the device's own end in front of another back end."""
+"""A device at the far end of a byte stream; and that end, in front of another back end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ from collections.abc import Sequence
 from sim.driver.backend import Backend
 from sim.driver.errors import DriverError, LinkError, RegisterError, Timeout
 from sim.driver.framing import FRAME_MAX
-from sim.driver.link import VERSION, DeviceLink, Greeting, HostLink, Kind, Request, Status
+from sim.driver.link import (
+    VERSION,
+    DeviceLink,
+    Greeting,
+    HostLink,
+    Kind,
+    Request,
+    Status,
+    Unanswered,
+)
 from sim.driver.transport import Transport
 
 __all__ = ["ByteStreamBackend", "ByteStreamDevice", "join_packets", "split_packets"]
@@ -18,7 +27,7 @@ RESULT_BYTES = FRAME_MAX - 64
 
 
 def join_packets(packets: Sequence[Sequence[int]], bus_bytes: int) -> bytes:
-    """Bytes of packets: beats that follow (2 bytes), then the beats, all least significant first."""
+    """Bytes of packets: how many beats follow (2 bytes), and the beats, little-endian."""
     parts = []
     for beats in packets:
         parts.append(len(beats).to_bytes(2, "little"))
@@ -84,7 +93,7 @@ class ByteStreamBackend:
         self._transport = transport
         self.link = HostLink(transport, retries=retries, retry_s=retry_s)
         self._received: dict[int, deque[list[int]]] = defaultdict(deque)
-        self._sent: deque = deque()
+        self._sent: deque[Unanswered] = deque()
         self.recover()
 
     def recover(self) -> None:
@@ -145,8 +154,9 @@ class ByteStreamBackend:
 
     def _check_sent(self) -> None:
         """Fail if a packet that was sent has been responded to with anything but OK."""
-        while self._sent and self._sent[0].response is not None:
-            status, payload = self._sent.popleft().response
+        while self._sent and (response := self._sent[0].response) is not None:
+            self._sent.popleft()
+            status, payload = response
             if status is not Status.OK:
                 raise self._error(status, payload, "sending a packet")
 

@@ -53,7 +53,7 @@ class AnswerMismatch(DriverError):
     """An answer came that is not owed, out of order, or that is no result packet."""
 
 
-class Timeout(DriverError):  # noqa: N818 -- a timeout is what it is called everywhere
+class Timeout(DriverError):
     """Nothing came in time."""
 
 

@@ -1,4 +1,4 @@
-"""A device made of the functional model: the packets and registers of the hardware, without clocks."""
+"""A device made of the functional model: packets and registers of the hardware, without clocks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from analog_models import AnalogParams, FunctionalHead
+from analog_models import AnalogParams, FunctionalHead, Result
 from hw.packet import (
     SHOT_LSB,
     TAG_LSB,
@@ -21,8 +21,9 @@ from hw.packet import (
     payload_beats,
 )
 from hw.params import HeadParams
-from hw.registers import Access, Register, RegisterMap
+from hw.registers import Register, RegisterMap
 from sim.driver.errors import RegisterError, Timeout
+from sim.reference.head import head_latency_clk
 
 __all__ = ["FunctionalBackend"]
 
@@ -41,10 +42,8 @@ class _Packet:
     tag: int
     shot: Shot
     error: PacketError
-    k: NDArray[np.intp] | None = None
-    v: NDArray[np.intp] | None = None
-    q: NDArray[np.intp] | None = None
-    answered: bool = False  #: an answer is owed if the packet is refused
+    answered: bool  #: an answer is owed if the packet is refused
+    codes: dict[str, NDArray[np.intp]]  #: "k", "v" and "q", those the command carries
 
 
 class _HeadState:
@@ -97,9 +96,7 @@ class FunctionalBackend:
             if given != wanted:
                 raise ValueError(f"analog.{name} must be {wanted}, as the head's, not {given!r}")
         self._heads = [
-            _HeadState(
-                params, dataclasses.replace(analog, offset_seed=analog.offset_seed + head)
-            )
+            _HeadState(params, dataclasses.replace(analog, offset_seed=analog.offset_seed + head))
             for head in range(params.heads)
         ]
         self._map = RegisterMap(params)
@@ -108,8 +105,6 @@ class FunctionalBackend:
         }
         self._totals = {register.name: 0 for register in self._map.counters}
         self._test_done = False
-        self._closed = False
-        self._apply()
 
     # --- packets ----------------------------------------------------------------------------
     def send_packet(self, head: int, beats: Sequence[int]) -> None:
@@ -154,14 +149,16 @@ class FunctionalBackend:
             shot = Shot.from_field(header >> SHOT_LSB & 0xFF)
             reserved &= ~(0xFF << SHOT_LSB)
 
-        def packet(error: PacketError, **codes: NDArray[np.intp]) -> _Packet:
+        codes: dict[str, NDArray[np.intp]] = {}
+
+        def packet(error: PacketError) -> _Packet:
             return _Packet(
                 command=command,
                 tag=header >> TAG_LSB & 2**p.tag_bits - 1,
                 shot=shot,
                 error=error,
                 answered=bool(number & 2),
-                **codes,
+                codes=codes,
             )
 
         if command is None or reserved:
@@ -173,12 +170,11 @@ class FunctionalBackend:
             sections += [("k", p.rows, p.kv_bits), ("v", p.lanes, p.kv_bits)]
         if queries:
             sections += [("q", p.rows, p.q_bits)]
-        codes, at = {}, 0
+        at = 0
         for name, count, bits in sections:
             slots = np.array(
                 [
-                    payload[at + code // p.codes_per_beat]
-                    >> code % p.codes_per_beat * p.slot_bits
+                    payload[at + code // p.codes_per_beat] >> code % p.codes_per_beat * p.slot_bits
                     & 2**p.slot_bits - 1
                     for code in range(count)
                 ],
@@ -188,7 +184,7 @@ class FunctionalBackend:
                 return packet(PacketError.CODE)
             codes[name] = slots
             at += -(-count // p.codes_per_beat)
-        return packet(PacketError.NONE, **codes)
+        return packet(PacketError.NONE)
 
     def _step(self, packets: list[_Packet]) -> None:
         """Carry out one packet of every head, or refuse all."""
@@ -212,13 +208,12 @@ class FunctionalBackend:
                 head.model.flush()
         if first.command.writes:
             for head, packet in zip(self._heads, packets, strict=True):
-                head.model.write(packet.k, packet.v)
+                head.model.write(packet.codes["k"], packet.codes["v"])
             self._count("tokens")
         if first.command.queries:
             self._count("queries")
             for head, packet in zip(self._heads, packets, strict=True):
                 self._query(head, packet)
-        self._set_sinks()
 
     def _refuse(self, packets: list[_Packet], error: PacketError) -> None:
         for head, packet in zip(self._heads, packets, strict=True):
@@ -230,7 +225,7 @@ class FunctionalBackend:
     def _query(self, head: _HeadState, packet: _Packet) -> None:
         """One shot of a query."""
         shot = packet.shot
-        result = head.model.query(packet.q, **self._levels(shot.s_gain, shot.a_gain))
+        result = self._attend(head, packet.codes["q"], shot.s_gain, shot.a_gain)
         total = (result.sums - head.trim) << shot.shift
         if shot.accumulate:
             total = total + head.held
@@ -252,12 +247,21 @@ class FunctionalBackend:
         )
         head.results.append(answer_beats(self.params, answer))
 
-    def _levels(self, s_gain: int, a_gain: int) -> dict[str, int]:
-        """Levels of S_sat and A_sat by gain code."""
-        return {
-            "s_level": self._field("s_levels", f"level_{s_gain}"),
-            "a_level": self._field("a_levels", f"level_{a_gain}"),
-        }
+    def _attend(
+        self,
+        head: _HeadState,
+        q_codes: NDArray[np.intp],
+        s_gain: int,
+        a_gain: int,
+        subtile: int | None = None,
+    ) -> Result:
+        """Pass a query through the arrays, at the levels of its gain codes."""
+        return head.model.query(
+            q_codes,
+            s_level=self._field("s_levels", f"level_{s_gain}"),
+            a_level=self._field("a_levels", f"level_{a_gain}"),
+            subtile=subtile,
+        )
 
     def _count(self, name: str, events: int = 1) -> None:
         """Count events, and remember that they have happened."""
@@ -306,7 +310,7 @@ class FunctionalBackend:
             self._selected.test_q[entry] = values["code"]
         else:
             self._words[register.name] = value
-            self._apply()
+            self._set_sinks()
             self._run()
 
     def irq(self) -> bool:
@@ -336,7 +340,10 @@ class FunctionalBackend:
             "occupancy": {"tokens": model.occupancy},
             "pointer": {"subtile": column[0], "column": column[1]},
             "oldest_age": {"ticks": 0},
-            "latency": {"latency_clk": 0, "query_latency_clk": 0},
+            "latency": {
+                "latency_clk": head_latency_clk(self.params, Command.WRITE_QUERY),
+                "query_latency_clk": head_latency_clk(self.params, Command.QUERY),
+            },
             "trim": {"offset": int(head.trim[entry]) if register.name == "trim" else 0},
             "test_count": {"sum": int(head.test_count[entry]) if register.count else 0},
             **{name: {"count": total} for name, total in self._totals.items()},
@@ -356,7 +363,7 @@ class FunctionalBackend:
             self._test_done = False
             for head in self._heads:
                 head.forget(self.params.lanes)
-            self._apply()
+            self._set_sinks()
             self._run()
         if values.get("test_start"):
             self._self_test()
@@ -364,17 +371,12 @@ class FunctionalBackend:
     def _self_test(self) -> None:
         """Raw sums of one sub-tile; neither the result before nor a counter takes notice."""
         test = self._map["test"].values(self._words["test"])
-        levels = self._levels(test.get("s_gain", 0), test.get("a_gain", 0))
+        gains = test.get("s_gain", 0), test.get("a_gain", 0)
         for head in self._heads:
-            head.test_count = head.model.counts(head.test_q, **levels)[test["subtile"]]
+            head.test_count = self._attend(head, head.test_q, *gains, test["subtile"]).sums
         self._test_done = True
 
-    def _apply(self) -> None:
-        """Let settings take effect."""
-        self._set_sinks()
-
     def _set_sinks(self) -> None:
-        """Sinks take effect while the window is empty."""
-        if "sinks" in self._words and not self._heads[0].model.occupancy:
-            for head in self._heads:
-                head.model.sinks = self._words["sinks"]
+        """Set the models' sinks, which take effect while the window is empty."""
+        for head in self._heads:
+            head.model.sinks = self._words.get("sinks", 0)

@@ -18,7 +18,17 @@ from sim.driver.errors import LinkError
 from sim.driver.framing import FrameReader, encode_frame
 from sim.driver.transport import Transport
 
-__all__ = ["VERSION", "WINDOW", "DeviceLink", "Greeting", "HostLink", "Kind", "Request", "Status"]
+__all__ = [
+    "VERSION",
+    "WINDOW",
+    "DeviceLink",
+    "Greeting",
+    "HostLink",
+    "Kind",
+    "Request",
+    "Status",
+    "Unanswered",
+]
 
 VERSION = 1  #: of the protocol
 WINDOW = 8  #: requests that may be unanswered at once
@@ -68,7 +78,7 @@ class Greeting(NamedTuple):
 
 
 @dataclass
-class _Unanswered:
+class Unanswered:
     """A request on its way."""
 
     kind: Kind
@@ -118,7 +128,9 @@ class DeviceLink:
                     requests = [Request(sequence, kind, body)]
                     self._session, self._expected = session, 0
                     self._responses.clear()
-                out += self._frame(kind, session, sequence, Status.OK, _GREETING.pack(*self._greeting))
+                out += self._frame(
+                    kind, session, sequence, Status.OK, _GREETING.pack(*self._greeting)
+                )
             elif session != self._session:
                 out += self._frame(kind, session, sequence, Status.SESSION, b"")
             elif sequence == self._expected:
@@ -172,7 +184,7 @@ class HostLink:
         self._reader = FrameReader()
         self._session: int | None = None
         self._next = 0
-        self._open: OrderedDict[int, _Unanswered] = OrderedDict()
+        self._open: OrderedDict[int, Unanswered] = OrderedDict()
         self.repeated = 0  #: frames sent again
 
     @property
@@ -201,7 +213,7 @@ class HostLink:
             raise LinkError(f"the device must speak version {VERSION}, not {greeting.version!r}")
         return greeting
 
-    def post(self, kind: Kind, body: bytes) -> _Unanswered:
+    def post(self, kind: Kind, body: bytes) -> Unanswered:
         """Send a request and do not wait for its response; `wait` gives it.
 
         Raises
@@ -215,7 +227,7 @@ class HostLink:
         self._next = (sequence + 1) % _SEQUENCES
         return self._send(kind, body, sequence)
 
-    def wait(self, request: _Unanswered) -> tuple[Status, bytes]:
+    def wait(self, request: Unanswered) -> tuple[Status, bytes]:
         """Response to a request.
 
         Raises
@@ -236,16 +248,16 @@ class HostLink:
         while self._open:
             self._wait(next(iter(self._open.values())))
 
-    def _send(self, kind: Kind, body: bytes, sequence: int) -> _Unanswered:
+    def _send(self, kind: Kind, body: bytes, sequence: int) -> Unanswered:
         if self._session is None:
             raise LinkError("no session is open; the link failed before, and must recover")
         frame = encode_frame(_HEADER.pack(kind, self._session, sequence) + body)
-        request = _Unanswered(kind, frame)
+        request = Unanswered(kind, frame)
         self._open[sequence] = request
         self._transport.write(frame)
         return request
 
-    def _wait(self, request: _Unanswered) -> tuple[Status, bytes]:
+    def _wait(self, request: Unanswered) -> tuple[Status, bytes]:
         attempts = 0
         until = time.monotonic() + self.retry_s
         while request.response is None:
