@@ -116,11 +116,11 @@ def calibrate(
 ) -> CalibrationReport:
     """Estimate every lane's offset and set the trims.
 
-    The window is filled with known random tokens, their values small. For known random queries the device's raw
-    counts are compared with those of ideal converters, per sub-tile where it has a self-test and
-    else per lane; results at full scale, which hide an offset, are left out. The mean difference
-    of a lane, summed over sub-tiles and rounded, becomes its trim. The residual is that of other
-    queries, sent as packets.
+    The window is filled with known random tokens, their values small. For known random queries
+    the device's raw counts are compared with those of ideal converters, per sub-tile where it has
+    a self-test and else per lane; results at full scale, which hide an offset, are left out. The
+    mean difference of a lane, summed over sub-tiles and rounded, becomes its trim. The residual is
+    that of other queries, sent as packets.
 
     An offset is a charge: in counts it scales with 1 / A_sat, and trims are those of gain code 0.
     The window is left full of the known tokens; flush it before a sequence.
