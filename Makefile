@@ -10,7 +10,7 @@
 #                                   language model; PRESET=, READOUT=, SCHEDULE=, SET=,
 #                                   SIMULATOR=icarus
 #   make soak PACKETS=20000 SEED=0  random packets, stalls and resets on a small head
-#   make area [LIBERTY=file]        cells, area and gate equivalents by block
+#   make area [LIBERTY=file]        cells, area and gate equivalents by block; what features cost
 #   make bench                      speed ratios against named limits
 #   make formal                     proofs
 #   make mutants                    mutation campaign

@@ -122,10 +122,10 @@ class AnalogParams:
                 "decay_per_token must be 0 with tau_s, for age counts either writes or ticks, "
                 f"not {self.decay_per_token!r}"
             )
-        most = int(self.tau_s / (self.clk_ns * 1e-9))
-        if self.tick_clk > most:
+        if self._decay_per_tick > 1:
+            tau_clk = self.tau_s * 1e9 / self.clk_ns
             raise ValueError(
-                f"tick_clk must be in 1..{most} clocks, at most tau_s, not {self.tick_clk!r}"
+                f"tick_clk must be no longer than tau_s, {tau_clk:g} clocks, not {self.tick_clk!r}"
             )
 
     @classmethod
@@ -165,6 +165,11 @@ class AnalogParams:
         return Dac(bits=self.kv_bits)
 
     @property
+    def _decay_per_tick(self) -> float:
+        assert self.tau_s is not None
+        return self.tick_clk * self.clk_ns / (self.tau_s * 1e9)
+
+    @property
     def leaks(self) -> bool:
         """Stored charge fades."""
         return self.tau_s is not None or self.decay_per_token > 0
@@ -177,11 +182,11 @@ class AnalogParams:
     @cached_property
     def level_currents(self) -> LevelCurrents:
         """Currents of all levels by age."""
-        decay = self.decay_per_token
-        if self.tau_s is not None:
-            decay = self.tick_clk * self.clk_ns * 1e-9 / self.tau_s
         return LevelCurrents(
-            resolve_cell(self.cell), self.dac, decay_per_token=decay, decay_law=self.decay_law
+            resolve_cell(self.cell),
+            self.dac,
+            decay_per_token=self.decay_per_token if self.tau_s is None else self._decay_per_tick,
+            decay_law=self.decay_law,
         )
 
     # --- converters -------------------------------------------------------------------------

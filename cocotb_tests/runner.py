@@ -22,7 +22,7 @@ from cocotb_tools.runner import get_runner
 
 from hw.params import HeadParams
 from sim.results import ROOT, tool_versions, write_text_whole
-from synth.verilog import TOP, write_head_verilog
+from synth.verilog import write_verilog
 
 __all__ = [
     "SIMULATION_TOOLS",
@@ -87,13 +87,19 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def build_simulation(verilog: Path, simulator: str, build_root: Path | None = None) -> Path:
+def build_simulation(
+    verilog: Path,
+    simulator: str,
+    build_root: Path | None = None,
+    *,
+    top: str = "attention_head",
+) -> Path:
     """Build ``verilog`` for a simulator, unless the same text was built before.
 
     Returns
     -------
     Path
-        The build folder.
+        The build folder; its file ``built`` names the top module, for `run_simulation`.
 
     Raises
     ------
@@ -113,7 +119,7 @@ def build_simulation(verilog: Path, simulator: str, build_root: Path | None = No
         )
     args = _BUILD_ARGS[simulator]
     # A build holds absolute paths of the packages: when those move or change, it is made anew.
-    origin = [args, tool_versions(*_LINKED[simulator]), sys.prefix]
+    origin = [top, args, tool_versions(*_LINKED[simulator]), sys.prefix]
     text = verilog.read_text(encoding="utf-8") + json.dumps(origin)
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     folder = root / f"{simulator}-{digest}"
@@ -128,7 +134,7 @@ def build_simulation(verilog: Path, simulator: str, build_root: Path | None = No
         try:
             get_runner(simulator).build(
                 sources=[verilog],
-                hdl_toplevel=TOP,
+                hdl_toplevel=top,
                 build_dir=folder,
                 build_args=args,
                 always=True,
@@ -137,7 +143,7 @@ def build_simulation(verilog: Path, simulator: str, build_root: Path | None = No
             )
         except Exception as error:
             raise SimulationError(f"{simulator} could not build {verilog}; see {log}") from error
-        write_text_whole(done, digest + "\n")
+        write_text_whole(done, top + "\n")
     return folder
 
 
@@ -184,7 +190,7 @@ def run_simulation(
     try:
         runner.test(
             test_module=module,
-            hdl_toplevel=TOP,
+            hdl_toplevel=(folder / "built").read_text(encoding="utf-8").strip(),
             hdl_toplevel_lang="verilog",
             build_dir=folder,
             test_dir=run_dir,
@@ -240,5 +246,5 @@ def watched(progress: Path, on_progress: Callable[[int], None] | None) -> Iterat
 def prepare_head(params: HeadParams, simulator: str, build_root: Path | None = None) -> Path:
     """Generate a head's Verilog and build it; returns the build folder."""
     root = build_root or ROOT / "build" / "sim"
-    verilog = write_head_verilog(params, root / f"head-{params.config_hash}" / f"{TOP}.v")
-    return build_simulation(verilog, simulator, root)
+    verilog = write_verilog(params, root / f"head-{params.config_hash}" / f"{params.top}.v")
+    return build_simulation(verilog, simulator, root, top=params.top)

@@ -75,11 +75,17 @@ def _params(
     params = preset(name.value)
     choices = {"readout": readout, "schedule": schedule}
     numbers = sorted(set(params.as_dict()) - set(choices))
+    kinds = params.as_dict()
     changes: dict[str, Any] = {name: choice.value for name, choice in choices.items() if choice}
     for setting in settings or ():
         key, _, value = setting.partition("=")
         if key not in numbers:
             raise ValueError(f"--set must name one of {', '.join(numbers)}, not {key!r}")
+        if isinstance(kinds[key], bool):
+            if value not in ("0", "1"):
+                raise ValueError(f"--set {key} must be 0 or 1, not {value!r}")
+            changes[key] = value == "1"
+            continue
         if not value.strip().isdecimal():
             raise ValueError(f"--set {key} must be a whole number, not {value!r}")
         changes[key] = int(value)
@@ -117,10 +123,10 @@ def verilog(
     settings: SetOption = None,
 ) -> None:
     """Write build/verilog/attention_head.v and the JSON that describes it."""
-    from synth.verilog import TOP, write_head_verilog
+    from synth.verilog import write_verilog
 
     params = _params(name, readout, schedule, settings)
-    path = write_head_verilog(params, ROOT / "build" / "verilog" / f"{TOP}.v")
+    path = write_verilog(params, ROOT / "build" / "verilog" / f"{params.top}.v")
     console.print(
         f"{_shown(path)} and {path.with_suffix('.json').name}, configuration {params.config_hash}"
     )
@@ -242,12 +248,25 @@ def area(
     schedule: ScheduleOption = None,
     settings: SetOption = None,
     liberty: LibertyOption = None,
+    compare: Annotated[
+        bool | None,
+        typer.Option(
+            "--compare/--no-compare",
+            help="What features, shape and sharing cost; as it is, for the default head only.",
+        ),
+    ] = None,
 ) -> None:
     """Synthesise the head with both readouts; cells, area and gate equivalents by block."""
-    from synth.area import area_table, run_area
+    from synth.area import area_table, run_area, variant_table
+    from synth.variants import VARIANTS
 
     params = _params(name, schedule=schedule, settings=settings)
-    console.print(area_table(run_area(params, liberty=liberty)))
+    if compare is None:
+        compare = params == PRESETS["default"]
+    result = run_area(params, liberty=liberty, variants=VARIANTS if compare else ())
+    console.print(area_table(result))
+    if compare:
+        console.print(variant_table(result))
 
 
 @app.command()

@@ -114,6 +114,8 @@ class HeadParams:
             raise ValueError(
                 f"sinks must be in 0..{self.window - 1}, less than the window, not {self.sinks!r}"
             )
+        if not self.write_max_clk:
+            raise ValueError(f"q_bits must be in 2..8 with refresh, not {self.q_bits!r}")
         if self.write_clk > self.write_max_clk:
             reason = (
                 "two V may be written while Q.K runs, which lasts"
@@ -151,9 +153,9 @@ class HeadParams:
     def write_max_clk(self) -> int:
         """Longest write that can be set: V's ends before the conversion of its own query.
 
-        With refresh another column's V may be written in between.
+        With refresh another column's V may be written before it, each after a clock of its own.
         """
-        return max(1, (self.integrate_clk + 1) // 2) if self.refresh else self.integrate_clk
+        return (self.integrate_clk - 1) // 2 if self.refresh else self.integrate_clk
 
     @property
     def guard_max_clk(self) -> int:

@@ -6,16 +6,38 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 
-from hw.packet import TAG_FIELD_BITS, TAG_LSB, Command, PacketError
+from hw.packet import (
+    GAIN_BITS,
+    SHIFT_BITS,
+    SHOT_LSB,
+    TAG_FIELD_BITS,
+    TAG_LSB,
+    Command,
+    PacketError,
+)
 from hw.params import HeadParams
 
 __all__ = ["Receiver", "packet_layout"]
 
 
-def packet_layout(params: HeadParams) -> data.StructLayout:
-    """What the sequencer is told of a packet; the codes stand beside it."""
+def packet_layout(params: HeadParams, heads: int = 1) -> data.StructLayout:
+    """What the sequencer is told of a packet, or of one of each head; codes stand beside it."""
+    shot = {
+        "accumulate": 1,
+        "hold": 1,
+        "shift": SHIFT_BITS,
+        "s_gain": GAIN_BITS * heads,
+        "a_gain": GAIN_BITS * heads,
+    }
     return data.StructLayout(
-        {"writes": 1, "queries": 1, "flushes": 1, "tag": params.tag_bits, "error": PacketError}
+        {
+            "writes": 1,
+            "queries": 1,
+            "flushes": 1,
+            "tag": params.tag_bits,
+            "error": PacketError,
+            **(shot if params.shots else {}),
+        }
     )
 
 
@@ -36,8 +58,14 @@ class Receiver(Component):
     -------
     s_axis_tdata, s_axis_tvalid, s_axis_tlast : in; s_axis_tready : out
         AXI4-Stream of token packets; every beat is full, so there is no TKEEP.
+    pause : In(1)
+        No header is taken; a packet that has begun comes in to its end.
     packet : Out(stream)
-        The packet's command, tag and error; taken when its codes are no longer needed.
+        The packet's command, tag, shot and error; taken when its codes are no longer needed.
+    quiet : Out(1)
+        No packet is coming in or offered; stays while ``pause`` is set.
+    q_write, q_index, q_data : in
+        Only with ``self_test``: put one code into ``q_codes``, while no packet is in flight.
     k_codes : out
         K of the packet offered, packed, code 0 least significant.
     v_codes, q_codes : out
@@ -53,12 +81,20 @@ class Receiver(Component):
 
     def __init__(self, params: HeadParams) -> None:
         self.params = params
+        own = {
+            "q_write": In(1),
+            "q_index": In(range(max(params.rows, 2))),
+            "q_data": In(params.q_bits),
+        }
         super().__init__(
             {
                 "s_axis_tdata": In(params.bus_bits),
                 "s_axis_tvalid": In(1),
                 "s_axis_tready": Out(1),
                 "s_axis_tlast": In(1),
+                "pause": In(1),
+                "quiet": Out(1),
+                **(own if params.self_test else {}),
                 "packet": Out(stream.Signature(packet_layout(params))),
                 "k_codes": Out(params.rows * params.kv_bits),
                 "v_codes": Out(params.lanes * params.kv_bits),
@@ -102,7 +138,6 @@ class Receiver(Component):
         bad_code = Signal()
         bad_code_now = Signal()
         m.d.comb += [
-            self.s_axis_tready.eq(~self.packet.valid),
             take.eq(self.s_axis_tvalid & self.s_axis_tready),
         ]
 
@@ -111,11 +146,14 @@ class Receiver(Component):
         known = Signal()
         writes = Signal()
         queries = Signal()
+        shot = beat[SHOT_LSB : SHOT_LSB + 8]
+        misplaced = shot.any() & ~queries if p.shots else shot.any()
         m.d.comb += [
             known.eq(
                 (command >= Command.WRITE)
                 & (command <= Command.FLUSH)
-                & ~beat[TAG_LSB + p.tag_bits :].any()
+                & ~Cat(beat[TAG_LSB + p.tag_bits : SHOT_LSB], beat[SHOT_LSB + 8 :]).any()
+                & ~misplaced
             ),
             writes.eq((command == Command.WRITE) | (command == Command.WRITE_QUERY)),
             # Bit 1 says that an answer is owed, also by a packet that is otherwise unknown.
@@ -147,7 +185,12 @@ class Receiver(Component):
             return [held.error.eq(error), self.packet.valid.eq(1)]
 
         with m.FSM(name="state") as fsm:
-            m.d.comb += store.eq(take & fsm.ongoing("PAYLOAD"))
+            at_header = fsm.ongoing("HEADER")
+            m.d.comb += [
+                store.eq(take & fsm.ongoing("PAYLOAD")),
+                self.s_axis_tready.eq(~self.packet.valid & ~(at_header & self.pause)),
+                self.quiet.eq(~self.packet.valid & at_header),
+            ]
             with m.State("HEADER"), m.If(take):
                 m.d.sync += [
                     held.writes.eq(writes),
@@ -158,6 +201,12 @@ class Receiver(Component):
                     bad_code.eq(0),
                     index.eq(Mux(writes, 0, first_q)),
                 ]
+                if p.shots:
+                    m.d.sync += [
+                        Cat(held.s_gain, held.a_gain, held.accumulate, held.hold, held.shift).eq(
+                            shot
+                        )
+                    ]
                 with m.If(~known):
                     m.d.sync += held.error.eq(PacketError.COMMAND)
                     with m.If(self.s_axis_tlast):
@@ -192,4 +241,8 @@ class Receiver(Component):
 
         with m.If(self.packet.valid & self.packet.ready):
             m.d.sync += self.packet.valid.eq(0)
+        if p.self_test:
+            for row in range(p.rows):
+                with m.If(self.q_write & (self.q_index == row)):
+                    m.d.sync += self.q_codes.word_select(row, p.q_bits).eq(self.q_data)
         return m

@@ -20,8 +20,10 @@ __all__ = [
     "DATA_BITS",
     "EVENTS",
     "IDENTITY",
+    "LEVEL_BITS",
     "LEVEL_RESET",
     "VERSION",
+    "WAITING_COMMANDS",
     "Access",
     "Field",
     "Register",
@@ -36,8 +38,10 @@ VERSION = (1, 0)  #: of the map; a minor step only adds to it
 LEVEL_RESET = {"s_levels": (80, 160, 40, 20), "a_levels": (40, 80, 160, 20)}
 #: Shortest time between two refreshes.
 REFRESH_PERIOD_MIN_CLK = 64
+#: Commands that, like a setting, are done once the head is quiet.
+WAITING_COMMANDS = ("soft_reset", "test_start")
 _CLOCK_BITS = 32
-_LEVEL_BITS = 8
+LEVEL_BITS = 8  #: of S_sat and A_sat
 _BYTE = 8
 _BYTES = DATA_BITS // _BYTE
 
@@ -148,6 +152,9 @@ class Register:
     def waits(self) -> bool:
         """It holds settings: a write is answered once they are in effect."""
         return any(field.access is Access.SETTING for field in self.fields)
+
+    def __contains__(self, name: str) -> bool:
+        return any(field.name == name for field in self.fields)
 
     def __getitem__(self, name: str) -> Field:
         for field in self.fields:
@@ -294,6 +301,24 @@ class RegisterMap:
             "stale": not self.params.age_bits,
         }
         return tuple(name for name in EVENTS if not absent.get(name, False))
+
+    @cached_property
+    def settings(self) -> Mapping[str, tuple[Register, tuple[Field, ...]]]:
+        """Where each setting is, by its name in the hardware; several fields make an array."""
+        found: dict[str, tuple[Register, tuple[Field, ...]]] = {}
+        for register in self.registers:
+            if register.name in LEVEL_RESET:
+                found[register.name] = (register, register.fields)
+            elif register.waits:
+                for field in register.fields:
+                    shared = register.name in ("control", "phases")
+                    found[field.name if shared else register.name] = (register, (field,))
+        return found
+
+    @cached_property
+    def counters(self) -> tuple[Register, ...]:
+        """Registers that count."""
+        return tuple(self._counters())
 
     # --- parts ------------------------------------------------------------------------------
     def _identity(self) -> Iterator[Register]:
@@ -457,7 +482,7 @@ class RegisterMap:
         }
         for name, (offset, meaning) in levels.items():
             codes = range(4 if p.shots else 1)
-            largest = (1 << _LEVEL_BITS) - 1
+            largest = (1 << LEVEL_BITS) - 1
             yield Register(
                 name=name,
                 offset=offset,
@@ -465,8 +490,8 @@ class RegisterMap:
                 fields=tuple(
                     setting(
                         f"level_{code}",
-                        _LEVEL_BITS * code,
-                        _LEVEL_BITS,
+                        LEVEL_BITS * code,
+                        LEVEL_BITS,
                         LEVEL_RESET[name][code],
                         1,
                         largest,
@@ -665,11 +690,6 @@ class RegisterMap:
         for at, (name, (width, present, meaning)) in enumerate(kinds.items()):
             if present:
                 yield self._live(name, 0x0C0 + 4 * at, meaning, ("count", 0, width, "Saturates."))
-
-    @property
-    def counters(self) -> tuple[Register, ...]:
-        """Registers that count."""
-        return tuple(self._counters())
 
     def _arrays(self) -> Iterator[Register]:
         p = self.params

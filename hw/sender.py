@@ -1,20 +1,24 @@
-"""Sender: turns an answer and the lanes' sums into a result packet on an AXI4-Stream."""
+"""Sender: turns an answer and the lanes' results into a result packet on an AXI4-Stream."""
 
 from __future__ import annotations
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal
-from amaranth.lib import stream
+from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.packet import ERROR_LSB, TAG_LSB, PacketError
 from hw.params import HeadParams
-from hw.sequencer import answer_layout
 
-__all__ = ["Sender"]
+__all__ = ["Sender", "reply_layout"]
+
+
+def reply_layout(params: HeadParams) -> data.StructLayout:
+    """What the sender is told of an answer; the lanes' results stand beside it."""
+    return data.StructLayout({"tag": params.tag_bits, "error": PacketError})
 
 
 class Sender(Component):
-    """Copies the sums when it takes an answer, so that the readout is free for the next query.
+    """Copies the results when it takes an answer, so that the readout is free for the next query.
 
     It holds as many answers as ``sender_slots`` says and sends them in order.
 
@@ -27,12 +31,15 @@ class Sender(Component):
     -------
     answer : In(stream)
         Tag and error; taken when a slot is free.
-    sums, full_scale : in
-        Signed sums and full-scale flags of the lanes, packed; sampled when an answer is taken.
+    results, full_scale, saturated : in
+        Signed results and full-scale flags of the lanes, packed, and whether some lane's result
+        is at the limit of its width; sampled when an answer is taken.
     m_axis_tdata, m_axis_tvalid, m_axis_tlast : out; m_axis_tready : in
         AXI4-Stream of result packets; every beat is full, so there is no TKEEP.
     full_scale_lanes : out
         Lanes at full scale in the beat that leaves in this clock, else 0.
+    saturated_sent : Out(1)
+        A result with ``saturated`` leaves, with its last beat, in this clock.
     sent : Out(1)
         The last beat of a packet leaves in this clock.
     idle : Out(1)
@@ -50,14 +57,16 @@ class Sender(Component):
         self.params = params
         super().__init__(
             {
-                "answer": In(stream.Signature(answer_layout(params))),
-                "sums": In(params.lanes * params.sum_bits),
+                "answer": In(stream.Signature(reply_layout(params))),
+                "results": In(params.lanes * params.result_bits),
                 "full_scale": In(params.lanes),
+                "saturated": In(1),
                 "m_axis_tdata": Out(params.bus_bits),
                 "m_axis_tvalid": Out(1),
                 "m_axis_tready": In(1),
                 "m_axis_tlast": Out(1),
                 "full_scale_lanes": Out(range(params.lanes_per_beat + 1)),
+                "saturated_sent": Out(1),
                 "sent": Out(1),
                 "idle": Out(1),
             }
@@ -85,26 +94,33 @@ class Sender(Component):
         def next_slot(slot: Signal) -> object:
             return Mux(slot == slots - 1, 0, slot + 1) if slots > 1 else 0
 
-        answers, all_sums, all_flags = [], [], []
+        # What a slot holds of a valid answer.
+        kept = {"results": self.results, "full_scale": self.full_scale}
+        if p.shots:
+            kept["saturated"] = self.saturated
+        answers: list[Signal] = []
+        slots_of: dict[str, list[Signal]] = {name: [] for name in kept}
         for slot in range(slots):
-            slot_answer = Signal(answer_layout(p), name=f"answer_{slot}")
-            slot_sums = Signal(p.lanes * p.sum_bits, name=f"sums_{slot}")
-            slot_flags = Signal(p.lanes, name=f"full_scale_{slot}")
+            slot_answer = Signal(reply_layout(p), name=f"answer_{slot}")
+            answers.append(slot_answer)
+            copies = {name: Signal.like(own, name=f"{name}_{slot}") for name, own in kept.items()}
             with m.If(takes & (newest == slot)):
                 m.d.sync += slot_answer.eq(self.answer.payload)
                 with m.If(self.answer.payload.error == PacketError.NONE):
-                    m.d.sync += [slot_sums.eq(self.sums), slot_flags.eq(self.full_scale)]
-            answers.append(slot_answer)
-            all_sums.append(slot_sums)
-            all_flags.append(slot_flags)
-        answer = Signal(answer_layout(p))
-        sums = Signal(p.lanes * p.sum_bits)
+                    m.d.sync += [copies[name].eq(own) for name, own in kept.items()]
+            for name, copy in copies.items():
+                slots_of[name].append(copy)
+        answer = Signal(reply_layout(p))
+        results = Signal(p.lanes * p.result_bits)
         full_scale = Signal(p.lanes)
+        saturated = Signal()
         m.d.comb += [
             answer.eq(Array(answers)[oldest]),
-            sums.eq(Array(all_sums)[oldest]),
-            full_scale.eq(Array(all_flags)[oldest]),
+            results.eq(Array(slots_of["results"])[oldest]),
+            full_scale.eq(Array(slots_of["full_scale"])[oldest]),
         ]
+        if p.shots:
+            m.d.comb += saturated.eq(Array(slots_of["saturated"])[oldest])
         invalid = answer.error != PacketError.NONE
 
         m.d.comb += self.m_axis_tlast.eq(invalid | (index == p.result_beats - 1))
@@ -120,6 +136,8 @@ class Sender(Component):
         m.d.comb += [
             header[0].eq(invalid),
             header[1].eq(full_scale.any() & ~invalid),
+            header[2].eq(saturated & ~invalid),
+            self.saturated_sent.eq(self.sent & saturated & ~invalid),
             header[TAG_LSB:ERROR_LSB].eq(answer.tag),
             header[ERROR_LSB : ERROR_LSB + 8].eq(answer.error),
         ]
@@ -131,7 +149,7 @@ class Sender(Component):
             for beat in range(1, p.result_beats):
                 first = (beat - 1) * p.lanes_per_beat
                 lanes = range(first, min(first + p.lanes_per_beat, p.lanes))
-                values = [sums.word_select(lane, p.sum_bits).as_signed() for lane in lanes]
+                values = [results.word_select(lane, p.result_bits).as_signed() for lane in lanes]
                 slots = [
                     Cat(value, value[-1].replicate(p.result_slot_bits))[: p.result_slot_bits]
                     for value in values

@@ -1,21 +1,27 @@
-"""Status: counts what went wrong and what was clipped, and remembers it until cleared."""
+"""Status: counts what was done, what went wrong and what was clipped, and remembers it."""
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux
+from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.packet import PacketError
 from hw.params import HeadParams
+from hw.registers import RegisterMap
 
-__all__ = ["STICKY_FULL_SCALE", "Status"]
+__all__ = ["Status", "sticky_layout"]
 
-#: Bit of ``sticky`` for lanes at full scale; the bit of an error is its `PacketError` less one.
-STICKY_FULL_SCALE = len(PacketError) - 1
+
+def sticky_layout(params: HeadParams) -> data.StructLayout:
+    """One bit for each event that can happen, by its name in `hw.registers.EVENTS`."""
+    return data.StructLayout(dict.fromkeys(RegisterMap(params).events, 1))
 
 
 class Status(Component):
-    """Saturating event counters, and one sticky bit for each.
+    """Saturating counters, and a sticky bit for each kind of event that software may wait for.
+
+    Members of features that the parameters leave out are absent, and so are their bits.
 
     Parameters
     ----------
@@ -25,17 +31,29 @@ class Status(Component):
     Members
     -------
     failed : In(PacketError)
-        Kind of the packet refused in this clock, else NONE.
-    full_scale_lanes : in
-        Lanes at full scale sent in this clock.
+        Kind of the packet or step refused in this clock, else NONE.
+    full_scale_lanes, saturated_lanes : in
+        Lanes at full scale, and (shots) lanes cut at the limit of a result, in this clock.
+    advance, answered, refreshed : In(1)
+        A column was written; a valid query's sums are complete; a column was rewritten (refresh).
+    idle : In(1)
+        Nothing is in flight and nothing is held.
+    stale : In(1)
+        Some valid column is past its budget (ages). Its rise is the event.
     clear : In(1)
-        Forget everything; wins over an event in the same clock.
-    command_errors, length_errors, code_errors, empty_errors : out
-        Packets refused, by kind.
-    full_scale_total : out
-        Lanes sent that were at full scale.
-    sticky : out
-        One bit for each of the counters, in the order above: it has been non-zero.
+        Counters begin again from zero. What happens in the same clock counts.
+    clear_sticky : In(sticky_layout(params))
+        Sticky bits that are cleared. What happens in the same clock sticks.
+    tokens, queries, refreshes : out
+        Columns written, valid answers, columns rewritten.
+    command_errors, length_errors, code_errors, empty_errors, step_errors : out
+        Packets or (heads > 1) steps refused, by kind.
+    full_scale_total, saturated_total : out
+        Lanes.
+    clocks_busy, clocks_idle : out
+        Clocks.
+    sticky : Out(sticky_layout(params))
+        What has happened.
 
     Timing
     ------
@@ -46,38 +64,75 @@ class Status(Component):
     latency_clk = 1
 
     def __init__(self, params: HeadParams) -> None:
-        self.params = params
-        super().__init__(
-            {
-                "failed": In(PacketError),
-                "full_scale_lanes": In(range(params.lanes_per_beat + 1)),
-                "clear": In(1),
-                "command_errors": Out(params.event_bits),
-                "length_errors": Out(params.event_bits),
-                "code_errors": Out(params.event_bits),
-                "empty_errors": Out(params.event_bits),
-                "full_scale_total": Out(params.event_bits),
-                "sticky": Out(len(PacketError)),
-            }
-        )
+        self.params = p = params
+        lanes = range(p.heads * p.lanes_per_beat + 1)
+        ports: dict[str, object] = {
+            "failed": In(PacketError),
+            "full_scale_lanes": In(lanes),
+            "advance": In(1),
+            "answered": In(1),
+            "idle": In(1),
+            "clear": In(1),
+            "clear_sticky": In(sticky_layout(p)),
+            "sticky": Out(sticky_layout(p)),
+        }
+        if p.shots:
+            ports["saturated_lanes"] = In(lanes)
+        if p.refresh:
+            ports["refreshed"] = In(1)
+        if p.age_bits:
+            ports["stale"] = In(1)
+        for register in RegisterMap(p).counters:
+            ports[register.name] = Out(register.fields[0].width)
+        super().__init__(ports)
+
+    def _counted(self) -> dict[str, Value]:
+        """What each counter counts."""
+        p = self.params
+        counted: dict[str, Value] = {
+            "tokens": self.advance,
+            "queries": self.answered,
+            "command_errors": self.failed == PacketError.COMMAND,
+            "length_errors": self.failed == PacketError.LENGTH,
+            "code_errors": self.failed == PacketError.CODE,
+            "empty_errors": self.failed == PacketError.EMPTY,
+            "full_scale_total": self.full_scale_lanes,
+            "clocks_busy": ~self.idle,
+            "clocks_idle": self.idle,
+        }
+        if p.heads > 1:
+            counted["step_errors"] = self.failed == PacketError.STEP
+        if p.shots:
+            counted["saturated_total"] = self.saturated_lanes
+        if p.refresh:
+            counted["refreshes"] = self.refreshed
+        return counted
 
     def elaborate(self, platform: object) -> Module:
         """Build the counters."""
         m = Module()
-        counters = [
-            (self.command_errors, self.failed == PacketError.COMMAND),
-            (self.length_errors, self.failed == PacketError.LENGTH),
-            (self.code_errors, self.failed == PacketError.CODE),
-            (self.empty_errors, self.failed == PacketError.EMPTY),
-            (self.full_scale_total, self.full_scale_lanes),
-        ]
-        limit = 2**self.params.event_bits - 1
-        for counter, events in counters:
-            total = counter + events
-            m.d.sync += counter.eq(Mux(total > limit, limit, total))
-        happened = Cat(events != 0 for _, events in counters)
-        m.d.sync += self.sticky.eq(self.sticky | happened)
-        with m.If(self.clear):
-            m.d.sync += [counter.eq(0) for counter, _ in counters]
-            m.d.sync += self.sticky.eq(0)
+        counted = self._counted()
+        for name, events in counted.items():
+            counter = getattr(self, name)
+            total = Mux(self.clear, 0, counter) + events
+            beyond = total[len(counter) :].any()
+            m.d.sync += counter.eq(total[: len(counter)] | beyond.replicate(len(counter)))
+
+        happened = {
+            "command": counted["command_errors"],
+            "length": counted["length_errors"],
+            "code": counted["code_errors"],
+            "empty": counted["empty_errors"],
+            "step": counted.get("step_errors"),
+            "full_scale": self.full_scale_lanes.any(),
+        }
+        if self.params.shots:
+            happened["saturated"] = self.saturated_lanes.any()
+        if self.params.age_bits:
+            before = Signal(name="stale_before")
+            m.d.sync += before.eq(self.stale)
+            happened["stale"] = self.stale & ~before
+        for name in self.sticky.shape().members:
+            bit = self.sticky[name]
+            m.d.sync += bit.eq((bit & ~self.clear_sticky[name]) | happened[name])
         return m

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib.wiring import In, Out
 
 from hw.packet import PacketError
 from hw.params import HeadParams
-from hw.sequencer import SequencerInterface
+from hw.sequencer import SequencerInterface, label_layout
 
 __all__ = ["StreamingSequencer"]
 
@@ -33,6 +33,11 @@ class StreamingSequencer(SequencerInterface):
     reset and integrated while the scores of the query before are still being converted, and the
     same holds for the outputs. The bank lines say which set a phase uses.
 
+    A refresh is admitted as a packet is, and before one that waits. It writes K in array 1's
+    stage; its V follows when array 2 is not in use, before the V of any packet admitted later. No
+    refresh is admitted until the V of the one before has been written, so packets and refreshes
+    that both wait take turns.
+
     Parameters
     ----------
     params
@@ -40,32 +45,15 @@ class StreamingSequencer(SequencerInterface):
 
     Members
     -------
-    packet : In(stream)
-        From the receiver; taken when K has been written, or at once.
-    empty : In(1)
-        The window holds no token.
+    As `SequencerInterface` lists them, and these. ``packet`` is taken when K has been written, or
+    at once; ``answer`` is always taken at once. ``k_write`` and ``v_write`` are never both high.
+
     sent : In(1)
         A result has left the sender, and its slot is free.
-    answer : Out(stream)
-        Tag and error of an answer; the sums are valid with it. It is always taken at once.
-    advance, flush : Out(1)
-        To the window.
-    k_write, v_write : Out(1)
-        Write strobes of array 1 and array 2; never both.
-    scores_reset, outputs_reset, counts_clear : Out(1)
-        Reset of array 1's integrators, of array 2's, and of the readout.
-    arm : Out(1)
-        Last clock before integration: the pulse bank's word lines rise with the next edge.
-    integrate, convert, readout : Out(1)
-        The three phases of a query.
     scores_bank, convert_bank, readout_bank : Out(1)
         Integrators that ``scores_reset`` and ``integrate`` use; integrators that ``convert``
         empties, in array 1, and that it and ``outputs_reset`` use, in array 2; integrators that
         ``readout`` empties.
-    failed : Out(PacketError)
-        Kind of the packet refused in this clock, else NONE.
-    idle : Out(1)
-        Nothing is in flight.
 
     Timing
     ------
@@ -113,10 +101,10 @@ class StreamingSequencer(SequencerInterface):
                 m.d.sync += left.eq(left - 1)
             return left, last
 
-        left_1, last_1 = timer("array_1", p.write_clk, p.guard_clk, p.integrate_clk)
-        left_2, last_2 = timer("array_2", p.guard_clk, p.convert_clk)
-        left_3, last_3 = timer("readout", p.guard_clk, p.readout_clk)
-        left_v, last_v = timer("v", p.write_clk, 1)
+        left_1, last_1 = timer("array_1", p.write_max_clk, p.guard_max_clk, p.integrate_clk)
+        left_2, last_2 = timer("array_2", p.guard_max_clk, p.convert_clk)
+        left_3, last_3 = timer("readout", p.guard_max_clk, p.readout_clk)
+        left_v, last_v = timer("v", p.write_max_clk, 1)
 
         # One flip-flop per phase; at most one of each stage is set.
         guard_scores = Signal()
@@ -124,9 +112,14 @@ class StreamingSequencer(SequencerInterface):
         guard_counts = Signal()
         answering = Signal()
         queries = Signal()  # the packet in stage 1 queries
-        tags = [Signal(p.tag_bits, name=f"tag_{stage}") for stage in (1, 2, 3)]
+        labels = [Signal(label_layout(p), name=f"label_{stage}") for stage in (1, 2, 3)]
         v_pending = Signal()  # V of a packet that was taken has not been written yet
         slots = Signal(range(p.result_slots + 1), init=p.result_slots)  # free ones
+        # The same of a refresh; absent, they are constants.
+        k_refresh, v_refresh, refresh_pending = Const(0), Const(0), Const(0)
+        if p.refresh:
+            k_refresh, v_refresh = self.k_refresh, self.v_refresh
+            refresh_pending = Signal()
 
         v_done = self.v_write & last_v
         ends_1 = self.integrate & last_1
@@ -136,59 +129,72 @@ class StreamingSequencer(SequencerInterface):
 
         # Stage 1 may begin with a packet in the last clock of the one before.
         free_1 = ~busy_1 | ends_1
-        quiet = ~(busy_1 | busy_2 | busy_3 | v_pending)
-        writable = ~v_pending | v_done
-        starved = packet.queries & ~packet.writes & self.empty & ~v_pending
-        error = Signal(PacketError)
-        m.d.comb += error.eq(packet.error)
-        with m.If((packet.error == PacketError.NONE) & starved):
-            m.d.comb += error.eq(PacketError.EMPTY)
+        quiet = ~(busy_1 | busy_2 | busy_3 | v_pending | refresh_pending)
+        writable = (~v_pending | (v_done & ~v_refresh)) & (~self.v_write | v_done)
+        error, label = self._offered(m, self.empty & ~v_pending)
+        held = packet.hold if p.shots else Const(0)
+        if p.self_test:
+            held |= self.probe
 
         # Queries as close as array 1 lets them come are guard + integrate clocks apart, more if
         # the second writes. The readout needs guard + readout: if that is longer, they must wait.
         starts_guard = Signal()
         paced: object = 1
         if p.readout_clk > p.integrate_clk:
-            spacing = Signal(range(p.guard_clk + p.readout_clk))
+            spacing = Signal(range(p.guard_max_clk + p.readout_clk))
             with m.If(starts_guard):
-                m.d.sync += spacing.eq(p.guard_clk + p.readout_clk - 1)
+                m.d.sync += spacing.eq(self.guard_clk + (p.readout_clk - 1))
             with m.Elif(spacing != 0):
                 m.d.sync += spacing.eq(spacing - 1)
-            paced = spacing <= Mux(packet.writes, p.write_clk, 0)
+            paced = spacing <= Mux(packet.writes, self.write_clk, 0)
 
         take_slot = Signal()
+        admits_write = Signal()  # K of a packet is written from the next clock on
+        starts_k = admits_write
+        offered = self.packet.valid & free_1
+        if p.refresh:
+            m.d.comb += self.k_read.eq(self.refresh & free_1 & writable & ~refresh_pending)
+            starts_k = admits_write | self.k_read
+            offered &= ~self.k_read
+            with m.If(self.k_read):
+                m.d.sync += [
+                    self.k_write.eq(1),
+                    self.k_refresh.eq(1),
+                    left_1.eq(self.write_clk - 1),
+                ]
         m.d.sync += answering.eq(0)  # always taken at once; set again below
-        with m.If(self.packet.valid & free_1):
+        with m.If(offered):
             with m.If(error != PacketError.NONE):
                 # An invalid answer keeps its place: it waits for those before it.
                 with m.If(~packet.queries | (quiet & (slots != 0))):
                     m.d.comb += [self.failed.eq(error), self.packet.ready.eq(1)]
                     with m.If(packet.queries):
                         m.d.comb += take_slot.eq(1)
-                        m.d.sync += [
-                            answering.eq(1),
-                            self.answer.payload.tag.eq(packet.tag),
-                            self.answer.payload.error.eq(error),
-                        ]
+                        m.d.sync += [answering.eq(1), *self._refuse(label, error)]
             with m.Elif(packet.flushes):
                 with m.If(quiet):
                     m.d.comb += [self.flush.eq(1), self.packet.ready.eq(1)]
-            with m.Elif((~packet.writes | writable) & (~packet.queries | ((slots != 0) & paced))):
-                m.d.comb += take_slot.eq(packet.queries)
-                m.d.sync += [queries.eq(packet.queries), tags[0].eq(packet.tag)]
+            with m.Elif(
+                (~packet.writes | writable) & (~packet.queries | (((slots != 0) | held) & paced))
+            ):
+                m.d.comb += take_slot.eq(packet.queries & ~held)
+                m.d.sync += [queries.eq(packet.queries), labels[0].eq(label)]
                 with m.If(packet.writes):
-                    m.d.sync += [self.k_write.eq(1), left_1.eq(p.write_clk - 1)]
+                    m.d.comb += admits_write.eq(1)
+                    m.d.sync += [self.k_write.eq(1), left_1.eq(self.write_clk - 1)]
                 with m.Else():
                     m.d.comb += [self.packet.ready.eq(1), starts_guard.eq(1)]
-                    m.d.sync += [guard_scores.eq(1), left_1.eq(p.guard_clk - 1)]
+                    m.d.sync += [guard_scores.eq(1), left_1.eq(self.guard_clk - 1)]
 
         # Stage 1: array 1.
         with m.If(self.k_write & last_1):
+            m.d.sync += self.k_write.eq(0)
+        with m.If(self.k_write & last_1 & ~k_refresh):
             m.d.comb += self.packet.ready.eq(1)
-            m.d.sync += [self.k_write.eq(0), v_pending.eq(1)]
+            m.d.sync += v_pending.eq(1)
             with m.If(queries):
                 m.d.comb += starts_guard.eq(1)
-                m.d.sync += [guard_scores.eq(1), left_1.eq(p.guard_clk - 1)]
+                m.d.sync += [guard_scores.eq(1), left_1.eq(self.guard_clk - 1)]
         with m.If(guard_scores & last_1):
             m.d.sync += [
                 guard_scores.eq(0),
@@ -204,18 +210,31 @@ class StreamingSequencer(SequencerInterface):
                 self.integrate.eq(0),
                 self.scores_bank.eq(~self.scores_bank),
                 self.convert_bank.eq(self.scores_bank),
-                tags[1].eq(tags[0]),
+                labels[1].eq(labels[0]),
                 guard_outputs.eq(1),
-                left_2.eq(p.guard_clk - 1),
+                left_2.eq(self.guard_clk - 1),
             ]
 
-        # V, whenever array 2 is not in use.
-        starts_v = v_pending & ~self.v_write & ~guard_outputs & (~self.convert | last_2)
+        # V, whenever array 2 is not in use; a refresh's first.
+        array_2_free = ~self.v_write & ~guard_outputs & (~self.convert | last_2)
+        starts_v = v_pending & array_2_free
+        if p.refresh:
+            m.d.comb += self.v_read.eq(refresh_pending & array_2_free & ~self.k_write & ~starts_k)
+            starts_v = (v_pending & ~refresh_pending & array_2_free) | self.v_read
+            m.d.comb += self.refreshed.eq(v_done & v_refresh)
+            with m.If(self.k_write & last_1 & k_refresh):
+                m.d.sync += [self.k_refresh.eq(0), refresh_pending.eq(1)]
+            with m.If(self.v_read):
+                m.d.sync += self.v_refresh.eq(1)
+            with m.If(self.refreshed):
+                m.d.sync += [self.v_refresh.eq(0), refresh_pending.eq(0)]
         with m.If(starts_v):
-            m.d.sync += [self.v_write.eq(1), left_v.eq(p.write_clk - 1)]
+            m.d.sync += [self.v_write.eq(1), left_v.eq(self.write_clk - 1)]
         with m.If(v_done):
-            m.d.sync += [self.v_write.eq(0), v_pending.eq(0)]
-        m.d.comb += self.advance.eq(v_done)
+            m.d.sync += self.v_write.eq(0)
+        with m.If(v_done & ~v_refresh):
+            m.d.comb += self.advance.eq(1)
+            m.d.sync += v_pending.eq(0)
 
         # Stage 2: array 2.
         with m.If(guard_outputs & last_2):
@@ -225,9 +244,9 @@ class StreamingSequencer(SequencerInterface):
             m.d.sync += [
                 self.convert.eq(0),
                 self.readout_bank.eq(self.convert_bank),
-                tags[2].eq(tags[1]),
+                labels[2].eq(labels[1]),
                 guard_counts.eq(1),
-                left_3.eq(p.guard_clk - 1),
+                left_3.eq(self.guard_clk - 1),
             ]
 
         # Stage 3: readout. The slot for the result was taken when the query was admitted.
@@ -235,13 +254,12 @@ class StreamingSequencer(SequencerInterface):
             m.d.sync += [guard_counts.eq(0), self.readout.eq(1), left_3.eq(p.readout_clk - 1)]
         m.d.comb += self.counts_clear.eq(guard_counts & last_3)
         with m.If(self.readout & last_3):
-            m.d.sync += [
-                self.readout.eq(0),
-                answering.eq(1),
-                self.answer.payload.tag.eq(tags[2]),
-                self.answer.payload.error.eq(PacketError.NONE),
-            ]
+            m.d.sync += [self.readout.eq(0), answering.eq(1), *self._answer(labels[2])]
         m.d.comb += self.answer.valid.eq(answering)
+        if p.shots:
+            m.d.comb += [self.s_gain.eq(labels[1].s_gain), self.a_gain.eq(labels[2].a_gain)]
+        if p.self_test:
+            m.d.comb += self.probing.eq(labels[2].probe & (guard_counts | self.readout))
 
         m.d.sync += slots.eq(slots - take_slot + self.sent)
         m.d.comb += self.idle.eq(quiet)

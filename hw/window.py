@@ -16,6 +16,10 @@ class Window(Component):
     The pointer runs over the columns of a sub-tile, then to the next sub-tile, and wraps, so that
     the newest token overwrites the oldest. Occupancy counts to the window's size and stays.
 
+    Sinks are the first tokens of a sequence, which stay: the pointer wraps to the column after
+    them. How many is taken over in every clock in which the window is empty, so a sequence keeps
+    the number it began with.
+
     Parameters
     ----------
     params
@@ -27,6 +31,12 @@ class Window(Component):
         The column under the pointer has been written.
     flush : In(1)
         Forget every token; wins over ``advance``.
+    sinks : In(range(params.sinks + 1))
+        Sinks of the next sequence. Only if ``params.sinks``, like the next two.
+    active_sinks : out
+        Sinks of this sequence: columns 0 .. ``active_sinks`` - 1, once they are written.
+    wrap_subtile, wrap_column : out
+        Column that the pointer wraps to: the first that is no sink.
     subtile, column : out
         Column that the next token is written to.
     occupancy : out
@@ -36,7 +46,8 @@ class Window(Component):
 
     Timing
     ------
-    Outputs follow ``advance`` and ``flush`` after `latency_clk` clocks.
+    Outputs follow ``advance`` and ``flush`` after `latency_clk` clocks, and so do ``active_sinks``
+    and what derives from it ``sinks``.
 
     """
 
@@ -44,10 +55,17 @@ class Window(Component):
 
     def __init__(self, params: HeadParams) -> None:
         self.params = params
+        sinks = {
+            "sinks": In(range(params.sinks + 1)),
+            "active_sinks": Out(range(params.sinks + 1)),
+            "wrap_subtile": Out(params.subtile_bits),
+            "wrap_column": Out(params.column_bits),
+        }
         super().__init__(
             {
                 "advance": In(1),
                 "flush": In(1),
+                **(sinks if params.sinks else {}),
                 "subtile": Out(params.subtile_bits),
                 "column": Out(params.column_bits),
                 "occupancy": Out(range(params.window + 1)),
@@ -59,6 +77,7 @@ class Window(Component):
         """Build the window."""
         m = Module()
         p = self.params
+        wrap_subtile, wrap_column = self._wrap(m) if p.sinks else (0, 0)
         m.d.comb += self.full.eq(self.occupancy == p.window)
         with m.If(self.flush):
             m.d.sync += [self.subtile.eq(0), self.column.eq(0), self.occupancy.eq(0)]
@@ -68,9 +87,28 @@ class Window(Component):
             with m.If(self.column == p.columns - 1):
                 m.d.sync += self.column.eq(0)
                 with m.If(self.subtile == p.subtiles - 1):
-                    m.d.sync += self.subtile.eq(0)
+                    m.d.sync += [self.subtile.eq(wrap_subtile), self.column.eq(wrap_column)]
                 with m.Else():
                     m.d.sync += self.subtile.eq(self.subtile + 1)
             with m.Else():
                 m.d.sync += self.column.eq(self.column + 1)
         return m
+
+    def _wrap(self, m: Module) -> tuple[object, object]:
+        """Add the sinks; returns sub-tile and column of the first column that is none."""
+        p = self.params
+        with m.If(self.occupancy == 0):
+            m.d.sync += self.active_sinks.eq(self.sinks)
+        if p.columns == 1 << p.column_bits:
+            m.d.comb += [
+                self.wrap_column.eq(self.active_sinks),
+                self.wrap_subtile.eq(self.active_sinks >> p.column_bits),
+            ]
+        else:
+            # A table rather than a divider.
+            with m.Switch(self.active_sinks):
+                for sinks in range(p.sinks + 1):
+                    with m.Case(sinks):
+                        subtile, column = divmod(sinks, p.columns)
+                        m.d.comb += [self.wrap_subtile.eq(subtile), self.wrap_column.eq(column)]
+        return self.wrap_subtile, self.wrap_column

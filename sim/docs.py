@@ -23,7 +23,7 @@ from amaranth.lib.wiring import Component
 from hw.params import HeadParams
 from hw.presets import PRESETS
 from sim.results import ROOT, write_text_whole
-from synth.verilog import write_head_verilog
+from synth.verilog import write_verilog
 
 __all__ = ["MEASURED", "stale_documents", "update_documents"]
 
@@ -47,7 +47,7 @@ def _table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
 def _interface(name: str) -> dict[str, Any]:
     """What the generator says of a preset."""
     with tempfile.TemporaryDirectory() as folder:
-        path = write_head_verilog(PRESETS[name], Path(folder) / "head.v")
+        path = write_verilog(PRESETS[name], Path(folder) / "head.v")
         content: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     return content
 
@@ -152,6 +152,23 @@ def _area() -> str:
     return _table(header, rows) + text + _provenance(result)
 
 
+def _area_variants() -> str:
+    result = _measured("area")
+    if not result.get("variants"):
+        raise ValueError("docs/measured/area.json must hold a comparison: run `make area`")
+    rows = []
+    for row in result["variants"]:
+        compared = ["", "", ""]
+        if row["base"]:
+            base = f"{row['times']} × {row['base']}" if row["times"] > 1 else row["base"]
+            compared = [base, f"{row['difference']:+,.0f}", f"{row['ratio'] - 1:+.1%}"]
+        store = f"{row['code_store_bits'] / 1024:,.0f}" if row["code_store_bits"] else ""
+        gates = [f"{row['gate_equivalents']:,.0f}", f"{row['per_head']:,.0f}"]
+        rows.append([row["name"], *gates, *compared, store])
+    header = ("head", "gates", "per head", "compared with", "gates more", "share more")
+    return _table((*header, "store, kbit"), rows) + _provenance(result)
+
+
 def _bench() -> str:
     result = _measured("bench")
     rows = [
@@ -240,6 +257,7 @@ def _parts() -> dict[str, Callable[[], str]]:
         "cosim-figures": _cosim,
         "analog-bench": _bench,
         "area-blocks": _area,
+        "area-variants": _area_variants,
         "formal": _formal,
         "mutants": _mutants,
         "soak": _soak,

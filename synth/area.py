@@ -11,10 +11,12 @@ import json
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Set
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +25,28 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from hw.head import AttentionHead
+from hw.layer import AttentionLayer
 from hw.params import READOUTS, HeadParams
 from sim.results import ROOT, write_result, write_text_whole
 from synth.liberty import Adder, Library, open_library
+<<<<<<< HEAD
+from synth.verilog import component_rtlil
+=======
+from synth.netlist import Part, cut
+from synth.variants import Variant
 from synth.verilog import TOP, component_rtlil
+>>>>>>> pack
 from synth.yosys import YosysError, run_yosys, yosys_version
 
-__all__ = ["GLUE", "RATIO_TARGET", "area_table", "head_modules", "run_area"]
+__all__ = ["GLUE", "RATIO_TARGET", "STORE", "area_table", "head_parts", "run_area", "variant_table"]
+
+TOP = "attention_head"
 
 #: The head's own cells, outside its blocks.
 GLUE = "glue"
+#: The block whose memories are counted in bits and not built of cells: they would be a memory
+#: macro, for which a cell library has no figure.
+STORE = "code_store"
 #: How much smaller than the counter readout the population readout must be at the least, in a
 #: head of as many sub-tiles as the default one: with few, there is little to save.
 RATIO_TARGET = 4.0
@@ -42,23 +55,30 @@ _TARGET_SUBTILES = HeadParams().subtiles
 _FIGURES = ("cells", "area_um2", "gate_equivalents", "flip_flops")
 _PROCESSES = 2
 _QUIET_S = 2.0
-_MODULE = re.compile(r"^(?:attribute [^\n]*\n)*module \\(\S+)\n.*?^end$\n?", re.M | re.S)
-_SUFFIX = re.compile(r"\$\d+$")
 
 
-def head_modules(params: HeadParams) -> dict[str, str]:
-    """RTLIL of every block of a head, and of what connects them (`GLUE`), each by itself.
+def head_parts(params: HeadParams) -> dict[tuple[str, ...], Part]:
+    """Every module of a head, of a layer's every head, and what connects them (`GLUE`).
 
-    The blocks are cut out of the whole head, so they have just the ports that the head uses.
+    They are cut out of the whole design, so they have just the ports that it uses.
     """
+<<<<<<< HEAD
     modules = {}
-    for match in _MODULE.finditer(component_rtlil(AttentionHead(params), TOP)):
+    for match in _MODULE.finditer(component_rtlil(AttentionLayer(params), TOP)):
         name, text = match[1], match[0]
         block = GLUE if name == TOP else _SUFFIX.sub("", name.removeprefix(f"{TOP}."))
         # Amaranth marks the head as the top; each block is the top of its own design here.
         text = text.replace("attribute \\top 1\n", "", 1)
         modules[block] = text.replace(f"module \\{name}\n", f"module \\{block}\n", 1)
     return modules
+=======
+    return cut(component_rtlil(AttentionHead(params), TOP), TOP, GLUE)
+
+
+def _block(path: tuple[str, ...], parts: Mapping[tuple[str, ...], Part]) -> str:
+    """Block that a module counts to: the one right below the top that it is, or is inside of."""
+    return parts[path[:1]].name
+>>>>>>> pack
 
 
 def _adder_map(adder: Adder) -> str:
@@ -79,8 +99,11 @@ endmodule
 """
 
 
-def _script(top: str, library: Library) -> dict[str, list[str]]:
-    """Commands up to gates, and from gates to cells without and with the library's full adder."""
+def _script(top: str, library: Library, store: bool) -> dict[str, list[str]]:
+    """Commands up to gates, and from gates to cells without and with the library's full adder.
+
+    Memories of a ``store`` are turned inside out: their ports become the module's.
+    """
     forbidden = " ".join(f"-dont_use {cell}" for cell in library.forbidden)
     gate_library = (
         f"-liberty library.lib {forbidden}"
@@ -97,6 +120,7 @@ def _script(top: str, library: Library) -> dict[str, list[str]]:
         f"hierarchy -check -top {top}",
         "proc",
         "check -assert",
+        *(["memory_collect", "expose -evert t:$mem_v2"] if store else []),
         f"synth -top {top} -noabc",
         "opt_clean -purge",
     ]
@@ -111,22 +135,66 @@ def _script(top: str, library: Library) -> dict[str, list[str]]:
 class _Job:
     """Synthesis of one module."""
 
-    block: str
-    rtlil: str
-    key: str  #: hash of everything the outcome depends on
-    boxes: frozenset[str] = frozenset()  #: types of its cells that are synthesised elsewhere
+    block: str  #: what the module's area counts to
+    top: str  #: its name
+    boxes: frozenset[str]  #: types of its cells that are synthesised elsewhere
+    store_bits: int  #: bits of its memories, if they are no cells
+    digest: str  #: hash of its RTLIL
+    rtlil: str  #: empty if the outcome is known
+
+    def script(self, library: Library) -> dict[str, list[str]]:
+        """Commands, see `_script`."""
+        return _script(self.top, library, self.store_bits > 0)
+
+    def key(self, library: Library) -> str:
+        """Hash of everything that the outcome depends on."""
+        parts = [
+            self.digest,
+            json.dumps(self.script(library)),
+            _adder_map(library.full_adder) if library.full_adder else "",
+            library.sha256,
+            yosys_version(),
+        ]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+    def kept(self, library: Library, cache_dir: Path) -> Path:
+        """File that the outcome is kept in."""
+        return cache_dir / f"area-{self.key(library)[:32]}.json"
 
 
-def _job(block: str, rtlil: str, library: Library, boxes: Iterable[str] = ()) -> _Job:
-    parts = [
-        rtlil,
-        json.dumps(_script(block, library)),
-        _adder_map(library.full_adder) if library.full_adder else "",
-        library.sha256,
-        yosys_version(),
-    ]
-    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()
-    return _Job(block, rtlil, key, frozenset(boxes))
+def _job(block: str, part: Part) -> _Job:
+    return _Job(
+        block=block,
+        top=part.name,
+        boxes=part.boxes,
+        store_bits=part.memory_bits if block == STORE else 0,
+        digest=hashlib.sha256(part.rtlil.encode()).hexdigest(),
+        rtlil=part.rtlil,
+    )
+
+
+@cache
+def _sources() -> str:
+    """Hash of what turns parameters into modules."""
+    files = [*sorted((ROOT / "hw").glob("*.py")), Path(cut.__code__.co_filename)]
+    texts = [path.read_bytes() for path in files]
+    return hashlib.sha256(b"\0".join([*texts, metadata.version("amaranth").encode()])).hexdigest()
+
+
+def _jobs(params: HeadParams, library: Library, cache_dir: Path | None) -> list[_Job]:
+    """A job per module; elaborates the head only if an outcome is missing."""
+    index = cache_dir and cache_dir / f"parts-{_sources()[:32]}-{params.config_hash}.json"
+    if cache_dir and index and index.exists():
+        rows = json.loads(index.read_text(encoding="utf-8"))
+        jobs = [_Job(**row | {"boxes": frozenset(row["boxes"]), "rtlil": ""}) for row in rows]
+        if all(job.kept(library, cache_dir).exists() for job in jobs):
+            return jobs
+    parts = head_parts(params)
+    jobs = [_job(_block(path, parts), part) for path, part in parts.items()]
+    if index:
+        rows = [asdict(job) | {"boxes": sorted(job.boxes), "rtlil": ""} for job in jobs]
+        write_text_whole(index, json.dumps(rows) + "\n")
+    return jobs
 
 
 def _figures(
@@ -155,11 +223,11 @@ def _figures(
 
 def _synthesise(job: _Job, library: Library, cache_dir: Path | None) -> dict[str, Any]:
     """Synthesise a module by every script and return the figures of the smallest outcome."""
-    cached = cache_dir / f"area-{job.key[:32]}.json" if cache_dir else None
+    cached = job.kept(library, cache_dir) if cache_dir else None
     if cached and cached.exists():
         figures: dict[str, Any] = json.loads(cached.read_text(encoding="utf-8"))
         return figures
-    scripts = _script(job.block, library)
+    scripts = job.script(library)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "library.lib").symlink_to(library.file)
@@ -183,7 +251,7 @@ def _synthesise(job: _Job, library: Library, cache_dir: Path | None) -> dict[str
         found = []
         for script in outcomes:
             text = (folder / f"{script}.json").read_text(encoding="utf-8")
-            kinds = json.loads(text)["modules"][f"\\{job.block}"].get("num_cells_by_type", {})
+            kinds = json.loads(text)["modules"][f"\\{job.top}"].get("num_cells_by_type", {})
             figures = _figures(kinds, library, job.block, job.boxes)
             found.append(figures | {"full_adder": script == "full_adder"})
     best = min(found, key=lambda figures: figures["area_um2"])
@@ -192,28 +260,18 @@ def _synthesise(job: _Job, library: Library, cache_dir: Path | None) -> dict[str
     return best
 
 
-def _boxed(glue: str, blocks: Mapping[str, str]) -> str:
-    """The head's own logic, with every block an empty box of the same ports."""
-    boxes = []
-    for block, text in blocks.items():
-        ports = re.findall(r"^  wire [^\n]*\b(?:input|output|inout) \d+[^\n]*$", text, re.M)
-        boxes.append(f"attribute \\blackbox 1\nmodule \\{block}\n" + "\n".join(ports) + "\nend\n")
-    names = "|".join(map(re.escape, blocks))
-    glue = re.sub(
-        rf"^(  cell )\\{re.escape(TOP)}\.({names})(?:\$\d+)? ", r"\1\\\2 ", glue, flags=re.M
-    )
-    return "".join(boxes) + glue
-
-
 def run_area(
     params: HeadParams,
     *,
     liberty: Path | str | None = None,
     report_dir: Path | None = None,
     cache_dir: Path | None = ROOT / "build" / "cache",
+    variants: Sequence[Variant] = (),
     on_progress: Callable[[int, int, str], None] | None = None,
 ) -> dict[str, Any]:
     """Measure the area of a head with either readout and write ``area.json``.
+
+    Modules that are alike are synthesised once, whichever heads they are of.
 
     Parameters
     ----------
@@ -224,10 +282,12 @@ def run_area(
     report_dir
         Folder of the result; ``build/report`` by default.
     cache_dir
-        Where outcomes are kept, by content of block, script and library; None keeps nothing.
+        Where outcomes are kept, by content of module, script and library; None keeps nothing.
+    variants
+        Heads to compare, each after what it is compared with.
     on_progress
-        Called with blocks done, blocks in all and the block just done. By default a bar appears
-        in a terminal when the job takes longer than two seconds.
+        Called with modules done, modules known so far and the block just done. By default a bar
+        appears in a terminal when the job takes longer than two seconds.
 
     Returns
     -------
@@ -242,39 +302,37 @@ def run_area(
         A script failed, or a cell could not be mapped to the library; the message names its type.
     """
     library = open_library(liberty, cache_dir=cache_dir)
-    heads: dict[str, dict[str, _Job]] = {}
-    for readout in READOUTS:
-        modules = head_modules(replace(params, readout=readout))
-        glue = modules.pop(GLUE)
-        heads[readout] = {block: _job(block, text, library) for block, text in modules.items()}
-        heads[readout][GLUE] = _job(GLUE, _boxed(glue, modules), library, modules)
-    jobs = {job.key: job for blocks in heads.values() for job in blocks.values()}
-    # The longest first, so that no process is left with it at the end.
-    order = sorted(jobs.values(), key=lambda job: (-len(job.rtlil), job.key))
-    figures = {}
+    heads = {readout: replace(params, readout=readout) for readout in reversed(READOUTS)}
+    designs = dict.fromkeys([*heads.values(), *(variant.params for variant in variants)])
+    figures: dict[str, dict[str, Any]] = {}
+    futures: dict[Future[dict[str, Any]], _Job] = {}
+    started: set[str] = set()
     with ExitStack() as stack:
         report = on_progress or _progress_bar(stack)
         pool = stack.enter_context(ThreadPoolExecutor(_PROCESSES))
-        futures = {pool.submit(_synthesise, job, library, cache_dir): job for job in order}
         stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+        jobs = {}
+        for design in designs:  # processes synthesise while the next is being elaborated
+            jobs[design] = _jobs(design, library, cache_dir)
+            # The longest first, so that no process is left with it at the end.
+            for job in sorted(jobs[design], key=lambda job: (-len(job.rtlil), job.digest)):
+                if job.key(library) not in started:
+                    started.add(job.key(library))
+                    futures[pool.submit(_synthesise, job, library, cache_dir)] = job
+            report(len(figures), len(futures), "")
         pending = set(futures)
         while pending:
             done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in done:
-                job = futures[future]
-                figures[job.key] = future.result()
+                figures[futures[future].key(library)] = future.result()
             last = futures[next(iter(done))].block if done else ""
             if done or on_progress is None:
-                report(len(jobs) - len(pending), len(jobs), last)
+                report(len(figures), len(futures), last)
 
-    readouts = {}
-    for readout, blocks in heads.items():
-        rows = {block: figures[job.key] for block, job in blocks.items()}
-        total = {name: sum(row[name] for row in rows.values()) for name in _FIGURES}
-        total["area_um2"] = round(total["area_um2"], 4)
-        total["gate_equivalents"] = round(total["area_um2"] / library.gate_equivalent_um2, 1)
-        own_hash = replace(params, readout=readout).config_hash
-        readouts[readout] = total | {"config_hash": own_hash, "blocks": rows}
+    def measured(head: HeadParams) -> dict[str, Any]:
+        return _sum([(job, figures[job.key(library)]) for job in jobs[head]], head, library)
+
+    readouts = {readout: measured(heads[readout]) for readout in READOUTS}
     areas = {name: readouts[name]["blocks"]["readout"]["area_um2"] for name in READOUTS}
     result = {
         "library": {
@@ -289,6 +347,7 @@ def run_area(
         "readouts": readouts,
         "readout_ratio": round(areas["counter"] / areas["population"], 3),
         "readout_ratio_target": RATIO_TARGET if params.subtiles >= _TARGET_SUBTILES else None,
+        "variants": _compared({v: measured(v.params) for v in variants}, library),
         "params": asdict(params),
         "config_hash": params.config_hash,
     }
@@ -300,6 +359,56 @@ def run_area(
         report_dir=report_dir,
     )
     return result
+
+
+def _sum(
+    modules: Iterable[tuple[_Job, Mapping[str, Any]]], params: HeadParams, library: Library
+) -> dict[str, Any]:
+    """Figures of a head: by block and in all."""
+
+    def gates(row: dict[str, Any]) -> dict[str, Any]:
+        row["area_um2"] = round(row["area_um2"], 4)
+        row["gate_equivalents"] = round(row["area_um2"] / library.gate_equivalent_um2, 1)
+        return row
+
+    blocks: dict[str, dict[str, Any]] = {}
+    total: dict[str, Any] = dict.fromkeys(_FIGURES, 0)
+    store_bits = 0
+    for job, figures in modules:
+        row = blocks.setdefault(job.block, dict.fromkeys(_FIGURES, 0) | {"full_adder": False})
+        row["full_adder"] |= figures["full_adder"]
+        for name in _FIGURES:
+            row[name] += figures[name]
+            total[name] += figures[name]
+        store_bits += job.store_bits
+    own = {"code_store_bits": store_bits, "config_hash": params.config_hash}
+    blocks[GLUE] = blocks.pop(GLUE)  # last
+    return gates(total) | own | {"blocks": {name: gates(row) for name, row in blocks.items()}}
+
+
+def _compared(
+    measured: Mapping[Variant, Mapping[str, Any]], library: Library
+) -> list[dict[str, Any]]:
+    """Rows of a comparison: each head's figures, and the difference to what it is compared with."""
+    rows: dict[str, dict[str, Any]] = {}
+    for variant, head in measured.items():
+        heads = variant.params.heads
+        row = {
+            "name": variant.name,
+            "base": variant.base,
+            "times": variant.times,
+            "heads": heads,
+            **{name: head[name] for name in (*_FIGURES, "code_store_bits", "config_hash")},
+            "per_head": round(head["area_um2"] / library.gate_equivalent_um2 / heads, 1),
+            "difference": None,
+            "ratio": None,
+        }
+        if variant.base is not None:
+            base = variant.times * rows[variant.base]["area_um2"]
+            row["difference"] = round((row["area_um2"] - base) / library.gate_equivalent_um2, 1)
+            row["ratio"] = round(row["area_um2"] / base, 4)
+        rows[variant.name] = row
+    return list(rows.values())
 
 
 def _progress_bar(stack: ExitStack) -> Callable[[int, int, str], None]:
@@ -363,4 +472,34 @@ def area_table(result: Mapping[str, Any]) -> Table:
         table.add_row(block, *cells({r: readouts[r]["blocks"][block] for r in READOUTS}))
     table.add_section()
     table.add_row("whole head", *cells({r: readouts[r] for r in READOUTS}), style="bold")
+    return table
+
+
+def variant_table(result: Mapping[str, Any]) -> Table:
+    """Table of the heads that an area result compares."""
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title=f"What features cost, in gates of {result['library']['gate_equivalent']}",
+        caption="difference: to the head it is compared with; store: bits of the copy of the "
+        "codes, a memory and no gates",
+    )
+    table.add_column("head")
+    table.add_column("compared with")
+    for column in ("gates", "per head", "difference", "", "store,\nkbit"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in result["variants"]:
+        base = difference = ratio = ""
+        if row["base"]:
+            base = f"{row['times']} × {row['base']}" if row["times"] > 1 else row["base"]
+            difference, ratio = f"{row['difference']:+,.0f}", f"{row['ratio'] - 1:+.1%}"
+        bits = row["code_store_bits"]
+        table.add_row(
+            row["name"],
+            base,
+            f"{row['gate_equivalents']:,.0f}",
+            f"{row['per_head']:,.0f}" if row["heads"] > 1 else "",
+            difference,
+            ratio,
+            f"{bits / 1024:,.0f}" if bits else "",
+        )
     return table

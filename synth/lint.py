@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from hw.params import HeadParams
-from synth.verilog import TOP, write_head_verilog
+from synth.verilog import write_verilog
 
 __all__ = ["LintError", "lint_head"]
 
@@ -35,7 +35,7 @@ def lint_verilog(verilog: Path) -> None:
             "--lint-only",
             "-Wall",
             "--top-module",
-            TOP,
+            verilog.stem,
             str(_WAIVERS),
             str(verilog),
         ],
@@ -58,4 +58,4 @@ def lint_head(params: HeadParams) -> None:
         Yosys found a loop, or a net with no driver or several.
     """
     with tempfile.TemporaryDirectory() as folder:
-        lint_verilog(write_head_verilog(params, Path(folder) / f"{TOP}.v"))
+        lint_verilog(write_verilog(params, Path(folder) / f"{params.top}.v"))

@@ -32,11 +32,11 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cocotb_tests.runner import SIMULATORS, SimulationError, build_simulation, run_simulation
-from hw.head import AttentionHead
+from hw.layer import AttentionLayer
 from hw.params import HeadParams
 from hw.presets import preset
 from sim.results import ROOT, write_result
-from synth.verilog import TOP, component_rtlil
+from synth.verilog import component_rtlil
 from synth.yosys import YosysError, run_yosys
 
 __all__ = [
@@ -48,6 +48,8 @@ __all__ = [
     "run_mutants",
     "source_mutants",
 ]
+
+TOP = "attention_head"
 
 #: Simulations, Yosys jobs or test runs at a time.
 PROCESSES = 2
@@ -183,7 +185,7 @@ def _parse(command: str, number: int, netlist: _Netlist) -> NetlistMutant:
 
 
 def _write_netlist(
-    head: AttentionHead, count: int, seed: int, folder: Path
+    head: AttentionLayer, count: int, seed: int, folder: Path
 ) -> tuple[Path, Path, list[NetlistMutant]]:
     """Write the flat head and the Verilog with every mutant; returns both and the mutants."""
     source, flat = folder / "head.il", folder / "flat.il"
@@ -336,7 +338,7 @@ class _Worker:
 def _simulate(
     verilog: Path,
     simulator: str,
-    head: AttentionHead,
+    head: AttentionLayer,
     seed: int,
     mutants: Sequence[NetlistMutant],
     folder: Path,
@@ -685,7 +687,7 @@ def run_mutants(
     with tempfile.TemporaryDirectory() as name, Progress(*columns) as progress:
         folder = Path(name)
         task = progress.add_task("netlist mutants", total=count)
-        head = AttentionHead(params)
+        head = AttentionLayer(params)
         flat, verilog, mutants = _write_netlist(head, count, seed, folder)
         reasons = _simulate(
             verilog,

@@ -16,7 +16,7 @@ from hw.params import SCHEDULES, HeadParams
 from hw.presets import PRESETS
 from sim.results import ROOT
 from sim.tokens import TokenSource, real_tokens
-from synth.verilog import write_head_verilog
+from synth.verilog import write_verilog
 
 SMALL = sorted(set(PRESETS) - {"default", "streaming"})
 
@@ -159,7 +159,7 @@ def test_short_soak_on_icarus(schedule, tmp_path):
 
 
 def test_latency_of_the_default_head(tmp_path):
-    verilog = write_head_verilog(PRESETS["default"], tmp_path / "head.v")
+    verilog = write_verilog(PRESETS["default"], tmp_path / "head.v")
     head = json.loads(verilog.with_suffix(".json").read_text(encoding="utf-8"))
     assert head["latency_clk"] == 55
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from cocotb_tests.runner import SimulationError
-from hw.head import AttentionHead
+from hw.layer import AttentionLayer
 from sim.results import ROOT
 from synth import mutants
 from synth.mutants import NetlistMutant, mutant_params, run_mutants, source_mutants
@@ -35,7 +35,7 @@ def test_short_campaign(tmp_path):
 @pytest.fixture(scope="module")
 def netlist(tmp_path_factory):
     return mutants._write_netlist(
-        AttentionHead(mutant_params()), 40, SEED, tmp_path_factory.mktemp("netlist")
+        AttentionLayer(mutant_params()), 40, SEED, tmp_path_factory.mktemp("netlist")
     )
 
 

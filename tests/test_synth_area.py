@@ -5,18 +5,47 @@ from __future__ import annotations
 import gzip
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from amaranth.hdl import Module
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import Component, In, Out
 from rich.console import Console
 
-from hw.head import AttentionHead
+<<<<<<< HEAD
+from hw.layer import AttentionLayer
 from hw.params import READOUTS
 from hw.presets import preset
 from synth.area import GLUE, _figures, area_table, head_modules, run_area
 from synth.liberty import DEFAULT_LIBERTY, LibertyError, open_library, parse_liberty, truth_table
+from synth.verilog import component_rtlil
+=======
+from hw.head import AttentionHead
+from hw.params import READOUTS, HeadParams
+from hw.presets import PRESETS, preset
+from synth.area import (
+    GLUE,
+    STORE,
+    _block,
+    _figures,
+    _job,
+    _synthesise,
+    area_table,
+    head_parts,
+    run_area,
+    variant_table,
+)
+from synth.liberty import DEFAULT_LIBERTY, LibertyError, open_library, parse_liberty, truth_table
+from synth.netlist import cut
+from synth.variants import VARIANTS, Variant
 from synth.verilog import TOP, component_rtlil
+>>>>>>> pack
 from synth.yosys import YosysError, run_yosys
+
+TOP = "attention_head"
+
 
 SKY130 = Path(__file__).parents[1].parent / "shared" / "liberty" / "sky130hd_tt.lib.gz"
 BLOCKS = {
@@ -279,7 +308,7 @@ def test_sum_equals_the_whole_hierarchy(tmp_path: Path) -> None:
     result = run_area(params, liberty=library, report_dir=tmp_path, cache_dir=None)
     assert result["library"]["full_adder"] is None
     source, statistics = tmp_path / "head.il", tmp_path / "stat.json"
-    source.write_text(component_rtlil(AttentionHead(params), TOP), encoding="utf-8")
+    source.write_text(component_rtlil(AttentionLayer(params), TOP), encoding="utf-8")
     run_yosys(
         f"read_rtlil {source}",
         f"synth -top {TOP} -noabc",
@@ -297,12 +326,120 @@ def test_sum_equals_the_whole_hierarchy(tmp_path: Path) -> None:
     assert float(whole["area"]) == pytest.approx(head["area_um2"], rel=0.01)
 
 
-def test_modules_are_cut_whole() -> None:
-    modules = head_modules(preset("tiny"))
-    assert set(modules) == BLOCKS
-    for name, text in modules.items():
-        assert text.count("\nend\n") == 1
-        assert f"module \\{name}\n" in text
+# --- variants -----------------------------------------------------------------------------------
+
+
+def test_variants_compare_heads(tmp_path: Path) -> None:
+    small = HeadParams(subtiles=1, columns=2, rows=2, lanes=2, bus_bits=32)
+    bare = Variant(name="bare", params=small)
+    wide = Variant(name="wide", params=replace(small, lanes=3), base="bare")
+    many = Variant(name="many", params=small, base="bare", times=4)
+    result = run_area(small, report_dir=tmp_path, cache_dir=None, variants=(bare, wide, many))
+    rows = {row["name"]: row for row in result["variants"]}
+    assert list(rows) == ["bare", "wide", "many"]
+    own = result["readouts"][small.readout]
+    for name in ("cells", "area_um2", "gate_equivalents", "flip_flops", "config_hash"):
+        assert rows["bare"][name] == own[name]
+    assert rows["bare"]["base"] is rows["bare"]["difference"] is rows["bare"]["ratio"] is None
+    assert rows["bare"]["per_head"] == own["gate_equivalents"]
+    assert rows["wide"]["config_hash"] == wide.params.config_hash
+    more = rows["wide"]["area_um2"] - rows["bare"]["area_um2"]
+    assert more > 0
+    assert rows["wide"]["difference"] == round(more / result["gate_equivalent_um2"], 1)
+    assert rows["wide"]["ratio"] == round(1 + more / rows["bare"]["area_um2"], 4)
+    assert rows["many"]["ratio"] == 0.25
+    assert rows["many"]["code_store_bits"] == 0
+
+    console = Console(width=100, file=io.StringIO())
+    console.print(variant_table(result))
+    lines = console.file.getvalue().splitlines()
+    (line,) = (line for line in lines if line.strip().startswith("wide"))
+    assert f"{more / result['gate_equivalent_um2']:+,.0f}" in line
+    (line,) = (line for line in lines if line.strip().startswith("many"))
+    assert "4 × bare" in line
+    assert "-75.0%" in line
+
+
+def test_kept_outcomes_need_no_elaboration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = HeadParams(subtiles=1, columns=2, rows=2, lanes=2, bus_bits=32)
+    cache = tmp_path / "cache"
+    first = run_area(small, report_dir=tmp_path, cache_dir=cache)
+
+    def elaborated(params: HeadParams) -> None:
+        raise AssertionError(params)
+
+    monkeypatch.setattr("synth.area.head_parts", elaborated)
+    assert run_area(small, report_dir=tmp_path, cache_dir=cache) == first
+    next(cache.glob("area-*")).unlink()
+    with pytest.raises(AssertionError, match="HeadParams"):
+        run_area(small, report_dir=tmp_path, cache_dir=cache)
+
+
+def test_the_comparison() -> None:
+    names = [variant.name for variant in VARIANTS]
+    assert len(set(names)) == len(names)
+    assert len({variant.params for variant in VARIANTS}) == len(names)
+    by_name = {variant.name: variant for variant in VARIANTS}
+    for at, variant in enumerate(VARIANTS):
+        assert variant.base is None or variant.base in names[:at]
+    default = PRESETS["default"]
+    assert by_name["complete"].params == default
+    layer = by_name[f"layer of {PRESETS['layer12'].heads}"]
+    assert (layer.base, layer.times) == ("complete", layer.params.heads)
+    assert replace(layer.params, heads=1) == default
+    features = [variant.params for variant in VARIANTS if variant.name.startswith("with ")]
+    differences = [
+        {
+            name
+            for name, value in p.as_dict().items()
+            if value != PRESETS["streaming"].as_dict()[name]
+        }
+        for p in features
+    ]
+    assert all(len(changed) == 1 for changed in differences)
+    assert set().union(*differences) == {
+        "shots", "sinks", "trim_bits", "age_bits", "self_test", "refresh",
+    }  # fmt: skip
+
+
+class Store(Component):
+    """A memory with logic at its ports."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            {"address": In(4), "mask": In(4), "data": In(8), "write": In(1), "read": Out(8)}
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.memory = memory = Memory(shape=8, depth=16, init=[])
+        write, read = memory.write_port(), memory.read_port()
+        m.d.comb += [
+            write.addr.eq(self.address ^ self.mask),
+            write.data.eq(self.data),
+            write.en.eq(self.write),
+            read.addr.eq(self.address),
+            read.en.eq(1),
+        ]
+        m.d.sync += self.read.eq(read.data)
+        return m
+
+
+def test_a_store_s_memory_is_counted_in_bits() -> None:
+    library = open_library()
+    (part,) = cut(component_rtlil(Store(), TOP), TOP, "store").values()
+    mapped = _synthesise(_job("another", part), library, None)
+    apart = _job(STORE, part)
+    assert apart.store_bits == 16 * 8
+    assert mapped["flip_flops"] >= 16 * 8
+    figures = _synthesise(apart, library, None)
+    assert figures["flip_flops"] == 8
+    assert 4 <= figures["cells"] - 8 < 40  # the address, the register's reset
+
+
+def test_blocks_are_what_is_below_the_top() -> None:
+    parts = head_parts(preset("tiny"))
+    assert {_block(path, parts) for path in parts} == BLOCKS
 
 
 @pytest.mark.skipif(not SKY130.exists(), reason="no sky130 library beside the checkout")

@@ -21,12 +21,15 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from hw.head import AttentionHead, head_ports
+from hw.layer import AttentionLayer, layer_ports
 from hw.params import READOUTS, SCHEDULES, HeadParams
 from hw.presets import PRESETS
 from sim.results import ROOT
-from synth.verilog import TOP, component_rtlil, interface_json, write_head_verilog
+from synth.verilog import component_rtlil, interface_json, write_verilog
 from synth.yosys import YosysError, run_yosys
+
+TOP = "attention_head"
+
 
 GOLDEN = Path(__file__).parent / "golden" / "attention_head_ports.json"
 GOLDEN_PRESETS = ("default", "streaming", "tiny")
@@ -75,7 +78,7 @@ def generated(tmp_path_factory):
 
     def get(name: str) -> Path:
         path = folder / name / "attention_head.v"
-        return path if path.exists() else write_head_verilog(PRESETS[name], path)
+        return path if path.exists() else write_verilog(PRESETS[name], path)
 
     return get
 
@@ -86,8 +89,8 @@ every_preset = pytest.mark.parametrize("name", PRESETS)
 # --- determinism, paths ------------------------------------------------------------------------
 GENERATE = (
     "import sys; from pathlib import Path; from hw.presets import PRESETS;"
-    "from synth.verilog import write_head_verilog;"
-    "[write_head_verilog(PRESETS[n], Path(sys.argv[1]) / n / 'h.v') for n in sys.argv[2:]]"
+    "from synth.verilog import write_verilog;"
+    "[write_verilog(PRESETS[n], Path(sys.argv[1]) / n / 'h.v') for n in sys.argv[2:]]"
 )
 
 
@@ -160,12 +163,12 @@ def test_json_agrees_with_the_verilog(name, generated):
     }
     assert len(stated) == len(interface["ports"])
     assert stated == actual
-    assert stated.keys() - {"clk", "rst"} == {port.name for port in head_ports(PRESETS[name])}
+    assert stated.keys() - {"clk", "rst"} == {port.name for port in layer_ports(PRESETS[name])}
 
 
 @pytest.mark.parametrize(("name", "interval_clk"), (("default", 54), ("streaming", 20)))
 def test_json_figures(name, interval_clk):
-    head = AttentionHead(PRESETS[name])
+    head = AttentionLayer(PRESETS[name])
     component_rtlil(head, TOP)
     interface = json.loads(interface_json(head))
     figures = ("latency_clk", "query_latency_clk", "interval_clk", "token_beats", "result_beats")
@@ -182,7 +185,7 @@ def test_no_process_of_constants(name, generated):
 @pytest.mark.parametrize("name", OTHERS[:2])
 def test_no_process_of_constants_with_counters(name, tmp_path):
     params = replace(PRESETS[name], readout="counter")
-    text = write_head_verilog(params, tmp_path / "h.v").read_text(encoding="utf-8")
+    text = write_verilog(params, tmp_path / "h.v").read_text(encoding="utf-8")
     assert constant_processes(text) == []
 
 
@@ -205,7 +208,7 @@ def test_processes_of_constants_are_found():
 
 
 def test_yosys_check_is_an_error(tmp_path):
-    """What `write_head_verilog` relies on: a design with a loop does not pass."""
+    """What `write_verilog` relies on: a design with a loop does not pass."""
     looped = tmp_path / "loop.il"
     looped.write_text(
         "module \\m\n  wire output 1 \\y\n  cell $not \\c\n    parameter \\A_SIGNED 0\n"
@@ -251,11 +254,11 @@ def test_any_small_head_passes_the_check(fields):
     assume(fields["write_clk"] < 2 ** fields["q_bits"])
     params = HeadParams(**fields)
     with tempfile.TemporaryDirectory() as folder:
-        path = write_head_verilog(params, Path(folder) / "h.v")
+        path = write_verilog(params, Path(folder) / "h.v")
         text = path.read_text(encoding="utf-8")
     assert constant_processes(text) == []
     widths = {port["name"]: port["width"] for port in verilog_ports(text)}
-    assert widths == {"clk": 1, "rst": 1} | {port.name: port.width for port in head_ports(params)}
+    assert widths == {"clk": 1, "rst": 1} | {port.name: port.width for port in layer_ports(params)}
 
 
 def write_golden() -> None:
@@ -263,7 +266,7 @@ def write_golden() -> None:
     ports = {}
     for name in GOLDEN_PRESETS:
         with tempfile.TemporaryDirectory() as folder:
-            path = write_head_verilog(PRESETS[name], Path(folder) / "h.v")
+            path = write_verilog(PRESETS[name], Path(folder) / "h.v")
             ports[name] = verilog_ports(path.read_text(encoding="utf-8"))
     lines = [
         f'  "{name}": [\n' + ",\n".join(f"    {json.dumps(port)}" for port in rows) + "\n  ]"

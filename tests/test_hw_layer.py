@@ -24,12 +24,12 @@ from test_hw_bench import (
 )
 from test_hw_receiver import good, traffic
 
-from hw.head import AttentionHead, head_ports
+from hw.layer import AttentionLayer, layer_ports
 from hw.packet import Command, PacketError
 from hw.params import HeadParams
 from hw.presets import PRESETS
 from sim.reference.column_mask import column_mask
-from sim.reference.head import HeadReference, Stored, head_interval_clk, head_latency_clk
+from sim.reference.layer import HeadReference, Stored, head_interval_clk, head_latency_clk
 from sim.reference.readout import pulses
 from sim.reference.writer import Select, selected_columns
 
@@ -262,7 +262,7 @@ def run(params, bench, seed=0) -> None:
     async def wrapped(clk: Clocked) -> None:
         await bench(HeadBench(clk, params, seed))
 
-    simulate(AttentionHead(params), wrapped)
+    simulate(AttentionLayer(params), wrapped)
 
 
 @both_schedules()
@@ -504,14 +504,14 @@ def test_interval_of_any_head(seed):
             guard_clk=rng.randint(1, 5), bus_bits=rng.choice((32, 64, 256)),
             result_slots=rng.randint(1, 5), schedule="streaming",
         )  # fmt: skip
-        head = elaborated(AttentionHead(params))
+        head = elaborated(AttentionLayer(params))
         assert head.interval_clk == head_interval_clk(params), params
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_latency_of_presets(name):
     params = PRESETS[name]
-    head = elaborated(AttentionHead(params))
+    head = elaborated(AttentionLayer(params))
     assert head.latency_clk == head_latency_clk(params, B)
     assert head.query_latency_clk == head_latency_clk(params, Q)
     assert head.interval_clk == head_interval_clk(params)
@@ -527,8 +527,8 @@ def test_latency_of_what_is_not_answered():
 
 @both_schedules()
 def test_ports_are_those_of_the_signature(params):
-    head = elaborated(AttentionHead(params))
-    assert head.ports == head_ports(params)
+    head = elaborated(AttentionLayer(params))
+    assert head.ports == layer_ports(params)
     assert [port.name for port in head.ports] == list(head.signature.members)
     banks = [port.name for port in head.ports if port.name.endswith("_bank")]
     assert len(banks) == (3 if params.streaming else 0)
