@@ -65,4 +65,10 @@ class Backend(Protocol):
         """
 
     def close(self) -> None:
-        """Let go of the device; a second time does nothing."""
+        """Let go of the device; a second time does nothing.
+
+        Raises
+        ------
+        LinkError
+            A packet that was sent could not be delivered.
+        """

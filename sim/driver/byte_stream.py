@@ -149,8 +149,21 @@ class ByteStreamBackend:
         return payload
 
     def close(self) -> None:
-        """Close the stream."""
-        self._transport.close()
+        """Close the stream, once the device has taken every packet that was sent.
+
+        Raises
+        ------
+        LinkError
+            It has not; the stream is closed all the same.
+        """
+        try:
+            if self.link.opened:
+                self.link.settle()
+                self._check_sent()
+        finally:
+            self._sent.clear()
+            self.link.end()
+            self._transport.close()
 
     def _check_sent(self) -> None:
         """Fail if a packet that was sent has been responded to with anything but OK."""

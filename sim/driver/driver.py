@@ -180,11 +180,19 @@ class Driver:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # What went wrong in the block matters more than what then cannot be delivered.
+        with contextlib.suppress(*(() if kind is None else (DriverError,))):
+            self.close()
 
     def close(self) -> None:
-        """Let go of the device."""
+        """Let go of the device.
+
+        Raises
+        ------
+        LinkError
+            A packet that was sent could not be delivered.
+        """
         self._backend.close()
 
     # --- registers --------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from hw.packet import (
 from hw.params import HeadParams
 from hw.registers import Register, RegisterMap
 from sim.driver.errors import RegisterError, Timeout
-from sim.reference.head import head_latency_clk
+from sim.reference.layer import head_latency_clk
 
 __all__ = ["FunctionalBackend"]
 
@@ -45,6 +45,12 @@ class _Packet:
     answered: bool  #: an answer is owed if the packet is refused
     codes: dict[str, NDArray[np.intp]]  #: "k", "v" and "q", those the command carries
 
+    @property
+    def asks(self) -> tuple[object, ...]:
+        """What the packets of a step must have in common."""
+        shot = self.shot
+        return (self.command, self.tag, shot.accumulate, shot.hold, shot.shift)
+
 
 class _HeadState:
     """One head: its model, the shot before, and what waits on its streams."""
@@ -63,14 +69,15 @@ class _HeadState:
         self.model.flush()
         self.held = np.zeros(lanes, dtype=np.int64)
         self.full_scale = np.zeros(lanes, dtype=np.bool_)
-        self.saturated = np.zeros(lanes, dtype=np.bool_)
+        self.saturated = False
 
 
 class FunctionalBackend:
     """A head or layer that answers at once.
 
     What needs a clock stands still: clock counters stay 0, nothing ages and nothing is refreshed.
-    A setting takes effect before the next packet.
+    A setting takes effect before the next packet. The host takes results at once, so that the
+    device is always idle.
 
     Parameters
     ----------
@@ -189,33 +196,31 @@ class FunctionalBackend:
     def _step(self, packets: list[_Packet]) -> None:
         """Carry out one packet of every head, or refuse all."""
         first = packets[0]
-        agree = all(
-            packet.command == first.command and packet.shot == first.shot for packet in packets
-        )
         errors = [packet.error for packet in packets]
-        refused = [error for error in errors if error is not PacketError.NONE]
-        if not agree or refused:
-            self._count(f"{min(refused, default=PacketError.STEP).name.lower()}_errors")
-            self._refuse(packets, PacketError.STEP)
+        own = [error for error in errors if error is not PacketError.NONE]
+        if own or any(packet.asks != first.asks for packet in packets):
+            self._refuse(packets, PacketError.STEP, own[0] if own else PacketError.STEP)
             return
-        assert first.command is not None
-        if first.command is Command.QUERY and not self._heads[0].model.occupancy:
-            self._count("empty_errors")
-            self._refuse(packets, PacketError.EMPTY)
+        command = first.command
+        assert command is not None
+        if command is Command.QUERY and not self._heads[0].model.occupancy:
+            self._refuse(packets, PacketError.EMPTY, PacketError.EMPTY)
             return
-        if first.command is Command.FLUSH:
+        if command is Command.FLUSH:
             for head in self._heads:
                 head.model.flush()
-        if first.command.writes:
+        if command.writes:
+            self._count("tokens")
             for head, packet in zip(self._heads, packets, strict=True):
                 head.model.write(packet.codes["k"], packet.codes["v"])
-            self._count("tokens")
-        if first.command.queries:
+        if command.queries:
             self._count("queries")
             for head, packet in zip(self._heads, packets, strict=True):
                 self._query(head, packet)
 
-    def _refuse(self, packets: list[_Packet], error: PacketError) -> None:
+    def _refuse(self, packets: list[_Packet], error: PacketError, counted: PacketError) -> None:
+        """Answer what is owed an answer, with a packet's own error or this one."""
+        self._count(f"{counted.name.lower()}_errors")
         for head, packet in zip(self._heads, packets, strict=True):
             if packet.answered:
                 own = packet.error if packet.error is not PacketError.NONE else error
@@ -225,25 +230,28 @@ class FunctionalBackend:
     def _query(self, head: _HeadState, packet: _Packet) -> None:
         """One shot of a query."""
         shot = packet.shot
-        result = self._attend(head, packet.codes["q"], shot.s_gain, shot.a_gain)
+        # The self-test uses the registers that a query has filled.
+        head.test_q = packet.codes["q"]
+        result = self._attend(head, head.test_q, shot.s_gain, shot.a_gain)
+        head.test_count = result.sums
         total = (result.sums - head.trim) << shot.shift
         if shot.accumulate:
             total = total + head.held
         limit = 1 << self.params.result_bits - 1
-        cut = (total < -limit) | (total >= limit)
         head.held = np.clip(total, -limit, limit - 1)
         head.full_scale = result.full_scale | (head.full_scale & shot.accumulate)
-        head.saturated = cut | (head.saturated & shot.accumulate)
+        cut = bool((head.held != total).any())
+        head.saturated = cut or (head.saturated and shot.accumulate)
         if shot.hold:
             return
         self._count("full_scale_total", int(head.full_scale.sum()))
-        self._count("saturated_total", int(head.saturated.sum()))
+        self._count("saturated_total", int(head.saturated))
         answer = Answer(
             tag=packet.tag,
             error=PacketError.NONE,
             full_scale=bool(head.full_scale.any()),
             sums=tuple(int(value) for value in head.held),
-            saturated=bool(head.saturated.any()),
+            saturated=head.saturated,
         )
         head.results.append(answer_beats(self.params, answer))
 
@@ -295,8 +303,8 @@ class FunctionalBackend:
         register, entry = found
         now = self._words.get(register.name, 0)
         refusal = register.refusal(now, value)
-        if refusal is None and self._needs_pause(register, value) and self._words["control"] & 1:
-            refusal = f"{register.name} is written while packets are not taken"
+        if refusal is None:
+            refusal = self._refusal_now(register, value)
         if refusal is not None:
             raise RegisterError(f"writing {value:#x} to register {address:#05x}: {refusal}")
         values = register.values(value)
@@ -325,11 +333,15 @@ class FunctionalBackend:
     def _field(self, register: str, field: str) -> int:
         return self._map[register][field].get(self._words[register])
 
-    def _needs_pause(self, register: Register, value: int) -> bool:
-        """Whether a write is refused while packets are taken."""
-        if register.name == "test_q":
-            return True
-        return register.name == "command" and bool(register.values(value).get("test_start"))
+    def _refusal_now(self, register: Register, value: int) -> str | None:
+        """Why a write is refused for what the device is doing; None if it is not."""
+        values = register.values(value)
+        tests = register.name == "test_q" or values.get("test_start")
+        if tests and self._words["control"] & 1:
+            return f"{register.name} is written for a self-test while packets are not taken"
+        if values.get("test_start") and values.get("soft_reset"):
+            return "a self-test and a soft reset are not asked for at once"
+        return None
 
     def _values(self, register: Register, entry: int) -> dict[str, int]:
         """Values of a register's fields; those of an array's entry."""

@@ -192,6 +192,16 @@ class HostLink:
         """Stretches of bytes that were no frame."""
         return self._reader.rejected
 
+    @property
+    def opened(self) -> bool:
+        """A session is open."""
+        return self._session is not None
+
+    def end(self) -> None:
+        """Forget the session and what is under way."""
+        self._session = None
+        self._open.clear()
+
     def open(self) -> Greeting:
         """Begin a session: whatever was under way is forgotten, at both ends.
 
