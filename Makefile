@@ -8,6 +8,7 @@
 #                                   SET='rows=80 lanes=65'
 #   make registers [PRESET=default] build/registers: register map as SystemRDL, HTML, C header and
 #                                   Python constants
+#   make package                    build/package/: the same, FuseSoC core, port documents, example
 #   make cosim TOKENS=1200 SEED=0   real tokens through Verilog and array model; LAYER=, HEAD= of the
 #                                   language model; PRESET=, READOUT=, SCHEDULE=, SET=,
 #                                   SIMULATOR=icarus
@@ -41,7 +42,7 @@ LIBERTY ?=
 SET ?=
 MUTANTS ?= 200
 
-.PHONY: demo setup test verilog registers cosim soak area retention bench formal mutants report docs docs-check lint clean distclean
+.PHONY: demo setup test verilog registers package cosim soak area retention bench formal mutants report docs docs-check lint clean distclean
 
 demo: .venv/.ready
 	$(GAINCELL) demo --preset $(PRESET) $(TRACE) --simulator $(SIMULATOR) \
@@ -54,7 +55,7 @@ setup: .venv/.ready
 test: .venv/.ready
 	$(PYTHON) -m pytest -n 2 --dist loadgroup
 
-verilog registers: .venv/.ready
+verilog registers package: .venv/.ready
 	$(GAINCELL) $@ --preset $(PRESET) $(SETTINGS)
 
 cosim: .venv/.ready

@@ -149,6 +149,23 @@ def registers(
 
 
 @app.command()
+def package(
+    name: PresetOption = Preset.default,
+    readout: ReadoutOption = None,
+    schedule: ScheduleOption = None,
+    settings: SetOption = None,
+) -> None:
+    """Write build/package/: Verilog, FuseSoC core, port documents, an instantiation."""
+    from synth.package import write_package
+
+    params = _params(name, readout, schedule, settings)
+    paths = write_package(params, ROOT / "build" / "package")
+    for path in paths:
+        console.print(_shown(path))
+    console.print(f"configuration {params.config_hash}")
+
+
+@app.command()
 def cosim(
     count: TokensOption = 1200,
     seed: SeedOption = 0,
