@@ -7,7 +7,7 @@ from typing import Any
 
 from amaranth.sim import Simulator, SimulatorContext
 
-from hw.head import AttentionHead
+from hw.layer import AttentionLayer
 from hw.packet import Command, token_beats
 from hw.params import HeadParams
 
@@ -62,7 +62,7 @@ def record_pipeline(params: HeadParams, *, packets: int) -> dict[str, Any]:
 
     """
     small = _small(params)
-    head = AttentionHead(small)
+    head = AttentionLayer(small)
     names = [name for name in RECORDED if hasattr(head, name)]
     values: dict[str, list[int]] = {name: [] for name in names}
     q = [(row + 1) % (1 << small.q_bits) for row in range(small.rows)]

@@ -12,12 +12,12 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from hw.head import Port
+from hw.layer import Port
 from hw.params import HeadParams
 from hw.presets import preset
 from sim.pipeline import record_pipeline
 from sim.results import ROOT, write_text_whole
-from synth.verilog import write_head_verilog
+from synth.verilog import write_verilog
 
 __all__ = ["package_params", "package_version", "port_groups", "wavedrom", "write_package"]
 
@@ -120,7 +120,7 @@ def write_package(params: HeadParams, folder: Path, *, vlnv: str | None = None) 
 
     """
     top = params.top
-    verilog = write_head_verilog(params, folder / f"{top}.v")
+    verilog = write_verilog(params, folder / f"{top}.v")
     interface = json.loads(verilog.with_suffix(".json").read_text(encoding="utf-8"))
     groups = port_groups([Port(**port) for port in interface["ports"]])
     outside = [(name, ports) for name, ports in groups if name != "Analog boundary"]
@@ -129,8 +129,16 @@ def write_package(params: HeadParams, folder: Path, *, vlnv: str | None = None) 
         for name, ports in outside
     ]
     documents = [f"{top}.md", f"{top}.json", "LICENSE"]
-    facts = ("latency_clk", "query_latency_clk", "interval_clk", "token_beats", "result_beats")
-    widths = ("window", "slot_bits", "codes_per_beat", "sum_bits", "result_bits")
+    facts = ("latency_clk", "query_latency_clk", "interval_clk", "refresh_delay_clk")
+    widths = (
+        "token_beats",
+        "result_beats",
+        "window",
+        "slot_bits",
+        "codes_per_beat",
+        "sum_bits",
+        "result_bits",
+    )
     spans = ("result_slot_bits", "lanes_per_beat", "integrate_clk", "convert_clk", "readout_clk")
     content = {
         "top": top,
