@@ -17,6 +17,7 @@ from hw.params import HeadParams
 from hw.presets import preset
 from sim.pipeline import record_pipeline
 from sim.results import ROOT, write_text_whole
+from synth.register_files import markdown_table, write_register_files
 from synth.verilog import write_verilog
 
 __all__ = ["package_params", "package_version", "port_groups", "wavedrom", "write_package"]
@@ -116,7 +117,7 @@ def write_package(params: HeadParams, folder: Path, *, vlnv: str | None = None) 
     Returns
     -------
     list of Path
-        The files, all written whole.
+        The files, all written whole; last the folder of the registers' HTML pages.
 
     """
     top = params.top
@@ -128,7 +129,10 @@ def write_package(params: HeadParams, folder: Path, *, vlnv: str | None = None) 
         (name, [port for port in ports if port.name not in ("clk", "rst")])
         for name, ports in outside
     ]
+    *registers, pages = write_register_files(params, folder / "registers")
+    register_names = [path.relative_to(folder).as_posix() for path in registers]
     documents = [f"{top}.md", f"{top}.json", "LICENSE"]
+    documents += [name for name in register_names if not name.endswith(".h")]
     facts = ("latency_clk", "query_latency_clk", "interval_clk", "refresh_delay_clk")
     widths = (
         "token_beats",
@@ -153,6 +157,8 @@ def write_package(params: HeadParams, folder: Path, *, vlnv: str | None = None) 
         "analog": dict(groups)["Analog boundary"],
         "digital": [(name, ports) for name, ports in digital if ports],
         "documents": documents,
+        "headers": [name for name in register_names if name.endswith(".h")],
+        "registers": markdown_table(params),
         "wavedrom": wavedrom(record_pipeline(params, packets=3)),
     }
     environment = _environment()
@@ -169,4 +175,4 @@ def write_package(params: HeadParams, folder: Path, *, vlnv: str | None = None) 
         written.append(path)
     for source in (ROOT / "LICENSE", ROOT / "synth" / "verilator_waivers.vlt"):
         written.append(Path(shutil.copyfile(source, folder / source.name)))
-    return written
+    return [*written, *registers, pages]
