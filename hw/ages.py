@@ -77,18 +77,11 @@ class Ages(Component):
     Ages follow writes, rewrites and flushes after `latency_clk` clocks, and ``oldest_age`` follows
     ages after one more. The rest is combinational.
 
-    Raises
-    ------
-    ValueError
-        ``age_bits`` is 0.
-
     """
 
     latency_clk = 1
 
     def __init__(self, params: HeadParams) -> None:
-        if not params.age_bits:
-            raise ValueError(f"age_bits must be in 2..16 for ages, not {params.age_bits!r}")
         self.params = params
         sinks = {
             "active_sinks": In(range(params.sinks + 1)),

@@ -41,7 +41,7 @@ class CodeStore(Component):
     Timing
     ------
     Codes follow a read after `latency_clk` clocks and stay until the next one, for as long as the
-    column's write lasts. A read in the clock of a write to the same column gives what is written.
+    column's write lasts. A column must not be read in the clock of a write to it.
 
     """
 
@@ -84,7 +84,7 @@ class CodeStore(Component):
             memory = Memory(shape=len(codes), depth=self.depth, init=())
             m.submodules[name] = memory
             write_port = memory.write_port()
-            read_port = memory.read_port(transparent_for=(write_port,))
+            read_port = memory.read_port()
             m.d.comb += [
                 write_port.addr.eq(write_address),
                 write_port.data.eq(codes),

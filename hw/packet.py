@@ -30,7 +30,7 @@ bits      result header
 ========  =============================================================================
 0         invalid
 1         at least one sub-tile's result of at least one lane is at full scale
-2         at least one lane's accumulated result is at the limit of its width
+2         at least one lane's result did not fit its width, or a shot below it did not
 23..8     tag of the packet that is answered
 31..24    why it is invalid, see `PacketError`
 others    zero
@@ -150,7 +150,7 @@ class Answer:
     error: PacketError  #: NONE if the answer is valid
     full_scale: bool  #: some sub-tile's result is at full scale
     sums: tuple[int, ...]  #: one signed result per lane; empty if the answer is invalid
-    saturated: bool = False  #: some lane's accumulated result is at the limit of its width
+    saturated: bool = False  #: some lane's result did not fit its width
 
 
 def payload_beats(params: HeadParams, command: Command) -> int:

@@ -184,7 +184,10 @@ class HeadParams:
 
     @property
     def result_bits(self) -> int:
-        """Bits of one lane of a result: room for two shots of the largest weight, 8, and more."""
+        """Bits of one lane of a result.
+
+        With shots there is room for one of the largest weight, 8, or for two without trims.
+        """
         return self.sum_bits + SHOT_BITS if self.shots else self.sum_bits + bool(self.trim_bits)
 
     # --- packets ----------------------------------------------------------------------------

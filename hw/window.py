@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.params import HeadParams
@@ -17,8 +17,8 @@ class Window(Component):
     the newest token overwrites the oldest. Occupancy counts to the window's size and stays.
 
     Sinks are the first tokens of a sequence, which stay: the pointer wraps to the column after
-    them. How many is taken over in every clock in which the window is empty, so a sequence keeps
-    the number it began with.
+    them. How many there are can change in any clock in which the window is empty; a sequence keeps
+    the number it began with, which is that of the clock of its first ``advance``.
 
     Parameters
     ----------
@@ -34,7 +34,8 @@ class Window(Component):
     sinks : In(range(params.sinks + 1))
         Sinks of the next sequence. Only if ``params.sinks``, like the next two.
     active_sinks : out
-        Sinks of this sequence: columns 0 .. ``active_sinks`` - 1, once they are written.
+        Sinks of this sequence, of the next one if the window is empty: columns 0 ..
+        ``active_sinks`` - 1, once they are written.
     wrap_subtile, wrap_column : out
         Column that the pointer wraps to: the first that is no sink.
     subtile, column : out
@@ -46,8 +47,8 @@ class Window(Component):
 
     Timing
     ------
-    Outputs follow ``advance`` and ``flush`` after `latency_clk` clocks, and so do ``active_sinks``
-    and what derives from it ``sinks``.
+    Outputs follow ``advance`` and ``flush`` after `latency_clk` clocks. While the window is empty,
+    ``active_sinks`` and the column to wrap to follow ``sinks`` at once.
 
     """
 
@@ -97,8 +98,9 @@ class Window(Component):
     def _wrap(self, m: Module) -> tuple[object, object]:
         """Add the sinks; returns sub-tile and column of the first column that is none."""
         p = self.params
-        with m.If(self.occupancy == 0):
-            m.d.sync += self.active_sinks.eq(self.sinks)
+        kept = Signal.like(self.active_sinks)
+        m.d.comb += self.active_sinks.eq(Mux(self.occupancy == 0, self.sinks, kept))
+        m.d.sync += kept.eq(self.active_sinks)
         if p.columns == 1 << p.column_bits:
             m.d.comb += [
                 self.wrap_column.eq(self.active_sinks),

@@ -29,18 +29,12 @@ from hw.layer import AttentionLayer
 from hw.params import READOUTS, HeadParams
 from sim.results import ROOT, write_result, write_text_whole
 from synth.liberty import Adder, Library, open_library
-<<<<<<< HEAD
-from synth.verilog import component_rtlil
-=======
 from synth.netlist import Part, cut
 from synth.variants import Variant
-from synth.verilog import TOP, component_rtlil
->>>>>>> pack
+from synth.verilog import component_rtlil
 from synth.yosys import YosysError, run_yosys, yosys_version
 
 __all__ = ["GLUE", "RATIO_TARGET", "STORE", "area_table", "head_parts", "run_area", "variant_table"]
-
-TOP = "attention_head"
 
 #: The head's own cells, outside its blocks.
 GLUE = "glue"
@@ -62,23 +56,12 @@ def head_parts(params: HeadParams) -> dict[tuple[str, ...], Part]:
 
     They are cut out of the whole design, so they have just the ports that it uses.
     """
-<<<<<<< HEAD
-    modules = {}
-    for match in _MODULE.finditer(component_rtlil(AttentionLayer(params), TOP)):
-        name, text = match[1], match[0]
-        block = GLUE if name == TOP else _SUFFIX.sub("", name.removeprefix(f"{TOP}."))
-        # Amaranth marks the head as the top; each block is the top of its own design here.
-        text = text.replace("attribute \\top 1\n", "", 1)
-        modules[block] = text.replace(f"module \\{name}\n", f"module \\{block}\n", 1)
-    return modules
-=======
-    return cut(component_rtlil(AttentionHead(params), TOP), TOP, GLUE)
+    return cut(component_rtlil(AttentionLayer(params), params.top), params.top, GLUE)
 
 
 def _block(path: tuple[str, ...], parts: Mapping[tuple[str, ...], Part]) -> str:
     """Block that a module counts to: the one right below the top that it is, or is inside of."""
     return parts[path[:1]].name
->>>>>>> pack
 
 
 def _adder_map(adder: Adder) -> str:

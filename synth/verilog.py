@@ -47,7 +47,7 @@ def interface_json(layer: AttentionLayer) -> str:
 
 
 def write_verilog(params: HeadParams, path: Path) -> Path:
-    """Write a head's or layer's Verilog to ``path`` and its JSON beside it; both whole or not at all.
+    """Write a layer's Verilog to ``path`` and its JSON beside it; both whole or not at all.
 
     Yosys checks the design (no loops, no conflicting or missing drivers) on the way.
 

@@ -15,11 +15,16 @@ from amaranth.sim import Simulator
 from hw.params import HeadParams
 from hw.presets import PRESETS
 
-#: Small heads of many shapes: presets, and odd ones at the ends of their ranges.
+#: What a head has no feature of.
+BARE = {
+    "schedule": "simple", "shots": False, "refresh": False, "self_test": False, "sinks": 0,
+    "age_bits": 0, "trim_bits": 0,
+}  # fmt: skip
+#: Small heads of many shapes: presets without their features, and odd ones at the ends of ranges.
 SMALL: dict[str, HeadParams] = {
-    "tiny": PRESETS["tiny"],
-    "three-subtiles": PRESETS["three-subtiles"],
-    "slow-write": PRESETS["slow-write"],
+    "tiny": dataclasses.replace(PRESETS["tiny"], **BARE),
+    "three-subtiles": dataclasses.replace(PRESETS["three-subtiles"], **BARE),
+    "slow-write": dataclasses.replace(PRESETS["slow-write"], **BARE, write_clk=7),
     "all-one": HeadParams(
         subtiles=1, columns=2, rows=1, lanes=1, q_bits=1, kv_bits=1, count_bits=1, write_clk=1,
         bus_bits=32, tag_bits=1, event_bits=4,
@@ -42,7 +47,20 @@ STREAMING: dict[str, HeadParams] = {
     f"{name}-streaming": dataclasses.replace(params, schedule="streaming", result_slots=slots)
     for (name, params), slots in zip(SMALL.items(), (4, 3, 2, 1, 4, 5, 16), strict=True)
 }
-HEADS = SMALL | STREAMING
+#: Small heads with every feature, of either schedule.
+COMPLETE: dict[str, HeadParams] = {
+    f"{name}-complete{'' if schedule == 'streaming' else '-simple'}": dataclasses.replace(
+        PRESETS[name], schedule=schedule
+    )
+    for name in ("tiny", "three-subtiles", "slow-write")
+    for schedule in ("streaming", "simple")
+}
+#: Small heads with one feature of those that widen a result.
+PARTIAL: dict[str, HeadParams] = {
+    "bytes-shots": dataclasses.replace(STREAMING["bytes-streaming"], shots=True),
+    "wide-sums-trim": dataclasses.replace(SMALL["wide-sums"], trim_bits=11),
+}
+HEADS = SMALL | STREAMING | COMPLETE | PARTIAL
 SEEDS = (1, 2)
 
 
@@ -56,6 +74,16 @@ def both_schedules(*names: str) -> pytest.MarkDecorator:
     """Parametrise over the small heads, all of them or those named, with either schedule."""
     chosen = names or tuple(SMALL)
     return small(*chosen, *(f"{name}-streaming" for name in chosen))
+
+
+def complete(*names: str) -> pytest.MarkDecorator:
+    """Parametrise over the small heads with every feature, all of them or those named."""
+    return small(*(names or COMPLETE))
+
+
+def every_kind() -> pytest.MarkDecorator:
+    """Parametrise over bare, partial and complete small heads, with either schedule."""
+    return small(*HEADS)
 
 
 def seeds(*values: int) -> pytest.MarkDecorator:

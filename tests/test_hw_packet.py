@@ -7,27 +7,39 @@ import re
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_hw_bench import SMALL
+from test_hw_bench import HEADS, SMALL
 
 from hw.packet import (
     Answer,
     Command,
     PacketError,
+    Shot,
     answer_beats,
     parse_answer,
     payload_beats,
     token_beats,
 )
 from hw.params import HeadParams
+from hw.presets import PRESETS
 from sim.reference.receiver import parse
 
-TINY = SMALL["tiny"]
-ALL = st.sampled_from(list(SMALL.values()))
+TINY = PRESETS["tiny"]
+BARE = SMALL["tiny"]
+ALL = st.sampled_from(list(HEADS.values()))
+PLAIN = Shot()
+SHOTS = st.builds(
+    Shot,
+    s_gain=st.integers(0, 3),
+    a_gain=st.integers(0, 3),
+    accumulate=st.booleans(),
+    hold=st.booleans(),
+    shift=st.integers(0, 3),
+)
 
 
 @st.composite
 def tokens(draw):
-    """Parameters, command, tag and the sections that the command asks for."""
+    """Parameters, command, tag, and the sections and the shot that the command asks for."""
     params, command = draw(ALL), draw(st.sampled_from(Command))
 
     def codes(count, bits):
@@ -39,33 +51,37 @@ def tokens(draw):
         sections["v"] = codes(params.lanes, params.kv_bits)
     if command.queries:
         sections["q"] = codes(params.rows, params.q_bits)
-    return params, command, draw(st.integers(0, 2**params.tag_bits - 1)), sections
+    shot = draw(SHOTS) if command.queries and params.shots else PLAIN
+    return params, command, draw(st.integers(0, 2**params.tag_bits - 1)), sections, shot
 
 
 @st.composite
 def answers(draw):
     params, error = draw(ALL), draw(st.sampled_from(PacketError))
-    top = params.subtiles * params.count_max
+    half = 2 ** (params.result_bits - 1)
     valid = error is PacketError.NONE
     count = params.lanes if valid else 0
-    sums = draw(st.lists(st.integers(-top, top), min_size=count, max_size=count))
+    sums = draw(st.lists(st.integers(-half, half - 1), min_size=count, max_size=count))
     return params, Answer(
         tag=draw(st.integers(0, 2**params.tag_bits - 1)),
         error=error,
         full_scale=valid and draw(st.booleans()),
         sums=tuple(sums),
+        saturated=valid and draw(st.booleans()),
     )
 
 
 @settings(deadline=None, derandomize=True)
 @given(tokens())
 def test_token_round_trip(token):
-    params, command, tag, sections = token
-    beats = token_beats(params, command, tag, **sections)
+    params, command, tag, sections, shot = token
+    beats = token_beats(params, command, tag, **sections, shot=shot)
+    if shot == PLAIN:
+        assert beats == token_beats(params, command, tag, **sections)
     assert len(beats) == 1 + payload_beats(params, command)
     assert all(0 <= beat < 2**params.bus_bits for beat in beats)
     parsed = parse(params, beats)
-    assert (parsed.error, parsed.tag) == (PacketError.NONE, tag)
+    assert (parsed.error, parsed.tag, parsed.shot) == (PacketError.NONE, tag, shot)
     assert (parsed.writes, parsed.queries) == (command.writes, command.queries)
     assert parsed.flushes == (command is Command.FLUSH)
     got = {"k": parsed.k, "v": parsed.v, "q": parsed.q}
@@ -92,6 +108,67 @@ def test_layout_of_a_token():
     assert token_beats(TINY, Command.WRITE, 0, k=[0] * 4, v=[7] * 4) == [1, 0, 0x7777]
 
 
+def test_layout_of_a_shot():
+    """Each field alone, at its largest."""
+    fields = {
+        "s_gain": (3, 0x03), "a_gain": (3, 0x0C), "accumulate": (True, 0x10), "hold": (True, 0x20),
+        "shift": (3, 0xC0),
+    }  # fmt: skip
+    for name, (value, field) in fields.items():
+        shot = Shot(**{name: value})
+        assert shot.field == field
+        for command in (Command.QUERY, Command.WRITE_QUERY):
+            codes = {"k": [0] * 4, "v": [0] * 4} if command.writes else {}
+            beats = token_beats(TINY, command, 0xBEEF, **codes, q=[0] * 4, shot=shot)
+            assert beats[0] == field << 24 | 0x00BEEF00 | command
+    assert PLAIN.field == 0
+
+
+def test_every_shot_round_trip():
+    shots = [Shot.from_field(field) for field in range(256)]
+    assert [shot.field for shot in shots] == list(range(256))
+    assert len(set(shots)) == 256
+    assert all(type(shot.accumulate) is bool and type(shot.hold) is bool for shot in shots)
+
+
+@pytest.mark.parametrize("name", ("s_gain", "a_gain", "shift"))
+def test_shot_number(name):
+    for value in (-1, 4, 100):
+        with pytest.raises(ValueError, match=rf"^{name} must be in 0\.\.3, not {value}$"):
+            Shot(**{name: value})
+    for value in (1.0, True, None, "2"):
+        message = f"^{name} must be an int, not {re.escape(repr(value))}$"
+        with pytest.raises(TypeError, match=message):
+            Shot(**{name: value})
+
+
+@pytest.mark.parametrize("name", ("accumulate", "hold"))
+@pytest.mark.parametrize("value", (0, 1, None, "yes"), ids=repr)
+def test_shot_switch(name, value):
+    with pytest.raises(TypeError, match=f"^{name} must be a bool, not {re.escape(repr(value))}$"):
+        Shot(**{name: value})
+
+
+@pytest.mark.parametrize("command", (Command.WRITE, Command.FLUSH), ids=lambda c: c.name)
+@pytest.mark.parametrize("params", (TINY, BARE), ids=("shots", "none"))
+def test_shot_of_a_packet_that_does_not_query(params, command):
+    codes = {"k": [0] * 4, "v": [0] * 4} if command.writes else {}
+    shot = Shot(hold=True)
+    of = "" if params.shots else " to a head without shots"
+    message = f"shot must be left out of a {command.name} packet{of}, not {shot!r}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        token_beats(params, command, 0, **codes, shot=shot)
+    assert token_beats(params, command, 0, **codes, shot=PLAIN)[0] == command
+
+
+def test_shot_to_a_head_without():
+    shot = Shot(s_gain=1)
+    message = f"shot must be left out of a QUERY packet to a head without shots, not {shot!r}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        token_beats(BARE, Command.QUERY, 0, q=[0] * 4, shot=shot)
+    assert token_beats(BARE, Command.QUERY, 0, q=[0] * 4, shot=PLAIN)[0] == 2
+
+
 def test_sections_start_on_a_beat_of_their_own():
     params = HeadParams(rows=9, lanes=3, bus_bits=32)
     beats = token_beats(params, Command.WRITE_QUERY, 0, k=[7] * 9, v=[1] * 3, q=[15] * 9)
@@ -100,9 +177,29 @@ def test_sections_start_on_a_beat_of_their_own():
 
 def test_layout_of_an_answer():
     good = Answer(tag=0xBEEF, error=PacketError.NONE, full_scale=True, sums=(1, -1, 30, -30))
-    assert answer_beats(TINY, good) == [0x00BEEF02, 0xE21EFF01]
+    assert answer_beats(BARE, good) == [0x00BEEF02, 0xE21EFF01]
+    # With shots and trim a result takes ten bits, so two bytes.
+    assert answer_beats(TINY, good) == [0x00BEEF02, 0xFFFF0001, 0xFFE2001E]
     bad = Answer(tag=1, error=PacketError.LENGTH, full_scale=False, sums=())
     assert answer_beats(TINY, bad) == [0x02000101]
+
+
+def test_layout_of_a_saturated_answer():
+    answer = Answer(
+        tag=1, error=PacketError.NONE, full_scale=False, sums=(511, -512, 0, 1), saturated=True
+    )
+    assert answer_beats(TINY, answer) == [0x00000104, 0xFE0001FF, 0x00010000]
+    assert parse_answer(TINY, answer_beats(TINY, answer)) == answer
+
+
+@pytest.mark.parametrize("error", PacketError, ids=lambda error: error.name)
+def test_answer_of_each_error(error):
+    """The header's last byte; a number that is no error's is refused."""
+    sums = (0,) * 4 if error is PacketError.NONE else ()
+    answer = Answer(tag=7, error=error, full_scale=False, sums=sums)
+    beats = answer_beats(TINY, answer)
+    assert beats[0] == error << 24 | 0x700 | (error is not PacketError.NONE)
+    assert parse_answer(TINY, beats) == answer
 
 
 def test_commands():
@@ -169,9 +266,9 @@ def test_section_that_is_not_asked_for(command, name):
         token_beats(TINY, command, 0, **sections, **{name: [1] * 4})
 
 
-@pytest.mark.parametrize("beats", ([0], [0, 0, 0], [0x04000001, 0]), ids=str)
+@pytest.mark.parametrize("beats", ([0], [0, 0], [0, 0, 0, 0], [0x04000001, 0]), ids=str)
 def test_answer_of_the_wrong_length(beats):
-    expected = 1 if beats[0] & 1 else 2
+    expected = 1 if beats[0] & 1 else 3
     with pytest.raises(
         ValueError, match=rf"^result packet must have {expected} beats, not {len(beats)}$"
     ):
@@ -185,5 +282,11 @@ def test_answer_that_contradicts_itself(header):
 
 
 def test_answer_of_an_unknown_error():
-    with pytest.raises(ValueError, match="255"):
-        parse_answer(TINY, [0xFF000001])
+    for kind in (6, 255):
+        with pytest.raises(ValueError, match=rf"^error kind must be in 0\.\.5, not {kind}$"):
+            parse_answer(TINY, [kind << 24 | 1])
+
+
+def test_answer_without_a_header():
+    with pytest.raises(ValueError, match=r"^result packet must have a header, not \[\]$"):
+        parse_answer(TINY, [])

@@ -14,15 +14,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 from rich.console import Console
 
-<<<<<<< HEAD
 from hw.layer import AttentionLayer
-from hw.params import READOUTS
-from hw.presets import preset
-from synth.area import GLUE, _figures, area_table, head_modules, run_area
-from synth.liberty import DEFAULT_LIBERTY, LibertyError, open_library, parse_liberty, truth_table
-from synth.verilog import component_rtlil
-=======
-from hw.head import AttentionHead
 from hw.params import READOUTS, HeadParams
 from hw.presets import PRESETS, preset
 from synth.area import (
@@ -40,12 +32,8 @@ from synth.area import (
 from synth.liberty import DEFAULT_LIBERTY, LibertyError, open_library, parse_liberty, truth_table
 from synth.netlist import cut
 from synth.variants import VARIANTS, Variant
-from synth.verilog import TOP, component_rtlil
->>>>>>> pack
+from synth.verilog import component_rtlil
 from synth.yosys import YosysError, run_yosys
-
-TOP = "attention_head"
-
 
 SKY130 = Path(__file__).parents[1].parent / "shared" / "liberty" / "sky130hd_tt.lib.gz"
 BLOCKS = {
@@ -308,10 +296,10 @@ def test_sum_equals_the_whole_hierarchy(tmp_path: Path) -> None:
     result = run_area(params, liberty=library, report_dir=tmp_path, cache_dir=None)
     assert result["library"]["full_adder"] is None
     source, statistics = tmp_path / "head.il", tmp_path / "stat.json"
-    source.write_text(component_rtlil(AttentionLayer(params), TOP), encoding="utf-8")
+    source.write_text(component_rtlil(AttentionLayer(params), params.top), encoding="utf-8")
     run_yosys(
         f"read_rtlil {source}",
-        f"synth -top {TOP} -noabc",
+        f"synth -top {params.top} -noabc",
         "opt_clean -purge",
         f"dfflibmap -liberty {library} -dont_use FAX1",
         f"abc -liberty {library} -dont_use FAX1",
@@ -427,7 +415,7 @@ class Store(Component):
 
 def test_a_store_s_memory_is_counted_in_bits() -> None:
     library = open_library()
-    (part,) = cut(component_rtlil(Store(), TOP), TOP, "store").values()
+    (part,) = cut(component_rtlil(Store(), "top"), "top", "store").values()
     mapped = _synthesise(_job("another", part), library, None)
     apart = _job(STORE, part)
     assert apart.store_bits == 16 * 8

@@ -1,4 +1,4 @@
-"""Reference of the column mask: the set of columns that hold a token, as bits."""
+"""Reference of the column mask: the set of columns that take part in a query, as bits."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from hw.params import HeadParams
 __all__ = ["column_mask"]
 
 
-def column_mask(params: HeadParams, valid: Iterable[int]) -> int:
-    """Mask of the columns that hold a token, one bit each.
+def column_mask(params: HeadParams, valid: Iterable[int], stale: Iterable[int] = ()) -> int:
+    """Mask of the columns that hold a token, but for the stale ones, one bit each.
 
     Raises
     ------
@@ -18,9 +18,8 @@ def column_mask(params: HeadParams, valid: Iterable[int]) -> int:
         A column is outside the window.
 
     """
-    mask = 0
-    for column in valid:
+    valid, stale = set(valid), set(stale)
+    for column in sorted(valid | stale):
         if not 0 <= column < params.window:
             raise ValueError(f"column must be in 0..{params.window - 1}, not {column!r}")
-        mask |= 1 << column
-    return mask
+    return sum(1 << column for column in valid - stale)

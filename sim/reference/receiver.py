@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from hw.packet import TAG_LSB, Command, PacketError
+from hw.packet import SHOT_LSB, TAG_LSB, Command, PacketError, Shot
 from hw.params import HeadParams
 
 __all__ = ["Kept", "Parsed", "kept_codes", "parse"]
@@ -21,6 +21,7 @@ class Parsed:
     flushes: bool  #: the command forgets the window
     tag: int  #: 0 .. 2**tag_bits - 1
     error: PacketError  #: NONE, COMMAND, LENGTH or CODE
+    shot: Shot  #: of a query; else, and of a packet that is refused, the plain one
     k: tuple[int, ...] | None  #: ``rows`` codes, 0 .. 2**kv_bits - 1; None if not carried
     v: tuple[int, ...] | None  #: ``lanes`` codes, 0 .. 2**kv_bits - 1; None if not carried
     q: tuple[int, ...] | None  #: ``rows`` codes, 0 .. 2**q_bits - 1; None if not carried
@@ -39,7 +40,7 @@ def parse(params: HeadParams, beats: Sequence[int]) -> Parsed:
     Returns
     -------
     Parsed
-        Codes are given only if ``error`` is NONE.
+        Codes and the shot are given only if ``error`` is NONE.
 
     """
     header, *payload = beats
@@ -65,7 +66,12 @@ def parse(params: HeadParams, beats: Sequence[int]) -> Parsed:
         codes[name] = tuple(slots)
         at += length
 
-    if command is None or header >> TAG_LSB >= 2**params.tag_bits:
+    tag, shot = header // 2**TAG_LSB % 2**16, header // 2**SHOT_LSB % 256
+    # What may be other than zero: the command, the tag, and the shot of a query.
+    largest = 2**SHOT_LSB
+    if params.shots and command is not None and command.queries:
+        largest *= 256
+    if command is None or tag >= 2**params.tag_bits or header >= largest:
         error = PacketError.COMMAND
     elif len(payload) != at:
         error = PacketError.LENGTH
@@ -78,8 +84,9 @@ def parse(params: HeadParams, beats: Sequence[int]) -> Parsed:
         writes=writes,
         queries=number // 2 % 2 == 1,
         flushes=command is Command.FLUSH,
-        tag=header // 2**TAG_LSB % 2**params.tag_bits,
+        tag=tag % 2**params.tag_bits,
         error=error,
+        shot=Shot.from_field(shot) if good else Shot(),
         k=codes.get("k") if good else None,
         v=codes.get("v") if good else None,
         q=codes.get("q") if good else None,

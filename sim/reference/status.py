@@ -1,13 +1,14 @@
-"""Reference of the status block: saturated totals of the events since the last clear."""
+"""Reference of the status block: saturated totals of events since the last clear."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from hw.packet import PacketError
 from hw.params import HeadParams
+from hw.registers import RegisterMap
 
 __all__ = ["StatusClock", "StatusValues", "status_values"]
 
@@ -15,36 +16,64 @@ __all__ = ["StatusClock", "StatusValues", "status_values"]
 class StatusClock(NamedTuple):
     """Inputs of one clock."""
 
-    failed: PacketError = PacketError.NONE  #: kind of the packet refused
-    full_scale_lanes: int = 0  #: 0 .. lanes_per_beat
-    clear: bool = False  #: forget everything, this clock's events too
+    failed: PacketError = PacketError.NONE  #: kind of the packet or step refused
+    full_scale_lanes: int = 0  #: lanes at full scale
+    saturated_lanes: int = 0  #: lanes cut at the limit of a result
+    advance: bool = False  #: a column was written
+    answered: bool = False  #: a valid query's sums are complete
+    refreshed: bool = False  #: a column was rewritten
+    idle: bool = False  #: nothing is in flight and nothing is held
+    stale: bool = False  #: some valid column is past its budget
+    clear: bool = False  #: forget all counts but this clock's
+    clear_sticky: frozenset[str] = frozenset()  #: events to forget, but for this clock's
 
 
 @dataclass(frozen=True, kw_only=True)
 class StatusValues:
-    """Counters, each 0 .. 2**event_bits - 1, and their sticky bits."""
+    """What the block shows."""
 
-    command_errors: int  #: packets with an unknown command
-    length_errors: int  #: packets of the wrong length
-    code_errors: int  #: packets with a code out of range
-    empty_errors: int  #: queries on an empty window
-    full_scale_total: int  #: lanes sent that were at full scale
-    sticky: int  #: bit i: the i-th counter, in the order above, has counted
+    counters: Mapping[str, int]  #: by name, each saturated
+    sticky: Mapping[str, bool]  #: by event
+
+
+_COUNTED: Mapping[str, Callable[[StatusClock], int]] = {
+    "tokens": lambda clock: clock.advance,
+    "queries": lambda clock: clock.answered,
+    "command_errors": lambda clock: clock.failed is PacketError.COMMAND,
+    "length_errors": lambda clock: clock.failed is PacketError.LENGTH,
+    "code_errors": lambda clock: clock.failed is PacketError.CODE,
+    "empty_errors": lambda clock: clock.failed is PacketError.EMPTY,
+    "step_errors": lambda clock: clock.failed is PacketError.STEP,
+    "full_scale_total": lambda clock: clock.full_scale_lanes,
+    "saturated_total": lambda clock: clock.saturated_lanes,
+    "refreshes": lambda clock: clock.refreshed,
+    "clocks_busy": lambda clock: not clock.idle,
+    "clocks_idle": lambda clock: clock.idle,
+}
+_EVENT_OF = {"full_scale": "full_scale_total", "saturated": "saturated_total"}
+
+
+def _happened(event: str, history: Sequence[StatusClock], at: int) -> bool:
+    if event == "stale":
+        return history[at].stale and not (at and history[at - 1].stale)
+    return bool(_COUNTED[_EVENT_OF.get(event, f"{event}_errors")](history[at]))
 
 
 def status_values(params: HeadParams, history: Sequence[StatusClock]) -> StatusValues:
     """Values after a history that began with a reset."""
-    clears = [clock for clock, inputs in enumerate(history) if inputs.clear]
-    counted = history[clears[-1] + 1 :] if clears else history
-    kinds = (PacketError.COMMAND, PacketError.LENGTH, PacketError.CODE, PacketError.EMPTY)
-    totals = [sum(inputs.failed is kind for inputs in counted) for kind in kinds]
-    totals.append(sum(inputs.full_scale_lanes for inputs in counted))
-    shown = [min(total, 2**params.event_bits - 1) for total in totals]
-    return StatusValues(
-        command_errors=shown[0],
-        length_errors=shown[1],
-        code_errors=shown[2],
-        empty_errors=shown[3],
-        full_scale_total=shown[4],
-        sticky=sum((total > 0) << bit for bit, total in enumerate(totals)),
-    )
+    registers = RegisterMap(params)
+    clears = [at for at, clock in enumerate(history) if clock.clear]
+    counted = history[clears[-1] :] if clears else history
+    counters = {
+        register.name: min(
+            sum(_COUNTED[register.name](clock) for clock in counted),
+            register.fields[0].high,
+        )
+        for register in registers.counters
+    }
+    sticky = {}
+    for event in registers.events:
+        clears = [at for at, clock in enumerate(history) if event in clock.clear_sticky]
+        start = clears[-1] if clears else 0
+        sticky[event] = any(_happened(event, history, at) for at in range(start, len(history)))
+    return StatusValues(counters=counters, sticky=sticky)

@@ -26,7 +26,7 @@ class WindowState:
         return len(self.valid)
 
 
-def window_state(params: HeadParams, history: Iterable[Event]) -> WindowState:
+def window_state(params: HeadParams, history: Iterable[Event], *, sinks: int = 0) -> WindowState:
     """State after a history that began with an empty window.
 
     Parameters
@@ -35,13 +35,24 @@ def window_state(params: HeadParams, history: Iterable[Event]) -> WindowState:
         The head; columns are numbered ``subtile * columns + column``.
     history
         Writes and flushes, in order.
+    sinks
+        First tokens of the sequence that stay, the sequence that the history ends with.
+
+    Raises
+    ------
+    ValueError
+        There are more sinks than the head has.
 
     """
+    if not 0 <= sinks <= params.sinks:
+        raise ValueError(f"sinks must be in 0..{params.sinks}, not {sinks!r}")
     written = 0
     for event in history:
         written = 0 if event == "flush" else written + 1
-    oldest = max(0, written - params.window)
-    return WindowState(
-        next_column=written % params.window,
-        valid=tuple(token % params.window for token in range(oldest, written)),
-    )
+
+    def column(token: int) -> int:
+        return token if token < sinks else sinks + (token - sinks) % (params.window - sinks)
+
+    oldest = max(min(sinks, written), written - (params.window - sinks))
+    tokens = (*range(min(sinks, written)), *range(oldest, written))
+    return WindowState(next_column=column(written), valid=tuple(column(t) for t in tokens))
