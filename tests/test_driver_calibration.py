@@ -48,8 +48,8 @@ def test_the_offsets_put_in_are_found(params, method):
         offsets = put_in(params, 0.6, seed)
         # A mean of 100 roundings, less those at full scale, of as many sub-tiles.
         error = report.offsets - offsets
-        assert np.abs(error).max() < 0.4
-        assert np.sqrt(np.mean(error**2)) < 0.15
+        assert np.abs(error).max() < 0.5
+        assert np.sqrt(np.mean(error**2)) < 0.25
         assert report.trims.tolist() == trims.tolist() == np.rint(report.offsets).tolist()
         assert report.limited == 0
         assert report.samples_least >= 20
