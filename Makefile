@@ -11,6 +11,7 @@
 #                                   SIMULATOR=icarus
 #   make soak PACKETS=20000 SEED=0  random packets, stalls and resets on a small head
 #   make area [LIBERTY=file]        cells, area and gate equivalents by block; what features cost
+#   make retention TOKENS=1200      what leakage costs real tokens, and what refresh gives back
 #   make bench                      speed ratios against named limits
 #   make formal                     proofs
 #   make mutants                    mutation campaign
@@ -38,7 +39,7 @@ LIBERTY ?=
 SET ?=
 MUTANTS ?= 200
 
-.PHONY: demo setup test verilog cosim soak area bench formal mutants report docs docs-check lint clean distclean
+.PHONY: demo setup test verilog cosim soak area retention bench formal mutants report docs docs-check lint clean distclean
 
 demo: .venv/.ready
 	$(GAINCELL) demo --preset $(PRESET) $(TRACE) --simulator $(SIMULATOR) \
@@ -63,6 +64,9 @@ soak: .venv/.ready
 
 area: .venv/.ready
 	$(GAINCELL) area --preset $(PRESET) $(if $(LIBERTY),--liberty '$(LIBERTY)') $(SHAPE)
+
+retention: .venv/.ready
+	$(GAINCELL) retention $(TRACE)
 
 bench formal report docs docs-check: .venv/.ready
 	$(GAINCELL) $@

@@ -132,6 +132,7 @@ class FunctionalHead:
 
     @sinks.setter
     def sinks(self, sinks: int) -> None:
+        """Set them; see the property."""
         check_int("sinks", sinks, 0, self.params.window - 1)
         self._sinks_set = sinks
         if not self._occupancy:

@@ -243,6 +243,46 @@ def tokens(
 
 
 @app.command()
+def retention(
+    count: TokensOption = 1200,
+    seed: SeedOption = 0,
+    layer: LayerOption = None,
+    head: HeadOption = None,
+) -> None:
+    """Let real tokens fade: what a window loses at slow rates, and what refresh gives back."""
+    from sim.retention import RetentionStudy, run_retention
+
+    study = RetentionStudy(source=_source(count, seed, layer, head))
+    with _progress("comparisons") as progress:
+        task = progress.add_task("", total=len(study.token_s) * len(study.policies))
+        result = run_retention(
+            study, on_progress=lambda done: progress.update(task, completed=done)
+        )
+    table = Table(title="Retention: an array that leaks against one that does not")
+    for column in ("per token", "measure", "clocks", "error", "others", "phi", "tokens"):
+        table.add_column(column, justify="left" if column == "measure" else "right")
+    for row in result["rows"]:
+        if row["token_s"] not in (1e-6, 1e-4, 1e-2):
+            continue
+        budget, share = row["budget"], row.get("refresh_clk_share")
+        table.add_row(
+            f"{row['token_s'] * 1e6:g} µs",
+            "none" if budget is None else f"{row['policy']} at {budget:g} tau",
+            "" if share is None else f"{share:.1%}",
+            f"{row['output_error']:.3f}",
+            f"{row['sums_differ']:.1%}",
+            f"{row['phi_correlation']:.3f}",
+            f"{row['effective_tokens']:.0f}",
+            end_section=row["policy"] == "mask" and budget == study.budgets[-1],
+        )
+    console.print(table)
+    console.print(
+        "error: of the outputs, RMS; others: integer sums that differ; phi: correlation; "
+        "tokens: columns with more than half of their stored deviation"
+    )
+
+
+@app.command()
 def area(
     name: PresetOption = Preset.default,
     schedule: ScheduleOption = None,

@@ -33,7 +33,8 @@ class Sender(Component):
         Tag and error; taken when a slot is free.
     results, full_scale, saturated : in
         Signed results and full-scale flags of the lanes, packed, and whether some lane's result
-        is at the limit of its width; sampled when an answer is taken.
+        did not fit its width; sampled when an answer is taken. Without ``shots`` every result
+        fits, and ``saturated`` is ignored.
     m_axis_tdata, m_axis_tvalid, m_axis_tlast : out; m_axis_tready : in
         AXI4-Stream of result packets; every beat is full, so there is no TKEEP.
     full_scale_lanes : out

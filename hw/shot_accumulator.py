@@ -31,7 +31,7 @@ class ShotAccumulator(Component):
     results, result_full_scale : out
         Signed results, ``result_bits`` wide per lane, and their flags, packed.
     saturated : Out(1)
-        Some lane's result is at the limit of its width.
+        Some lane's result did not fit its width, here or in a shot that it is accumulated on.
     accumulate, shift : in
         Only with ``shots``: of the query that the sums belong to.
     keep : In(1)

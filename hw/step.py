@@ -37,13 +37,13 @@ class Step(Component):
     answer : In(stream)
         From the sequencer.
     replies : Out(stream), one per head
-        To the senders, at the same time.
+        To the senders, at the same time: with several heads, when every sender is ready.
     keep : Out(1)
         A valid answer is taken in this clock, sent or held: its shot counts.
     sent : In(heads)
         A head's result has left.
     slot : Out(1)
-        A result of every head has left: its slot is free.
+        A result of every head that is owed one has left: its slot is free.
 
     Timing
     ------
@@ -132,8 +132,6 @@ class Step(Component):
             with m.If(packet.error != PacketError.NONE):
                 m.d.comb += whole.error.eq(packet.error)
 
-        slot = Signal()
-        m.d.sync += self.slot.eq(slot)
         unclaimed = []  # heads whose results have left, but not yet those of every head
         for head, (packet, reply) in enumerate(zip(packets, self.replies, strict=True)):
             # Of the step taken last; an invalid answer comes before the next is taken.
@@ -156,7 +154,7 @@ class Step(Component):
             ]
             left = Signal(range(p.sender_slots + 2), name=f"left_{head}")
             passes = goes & ~valid_answer & ~owed
-            m.d.sync += left.eq(left + self.sent[head] + passes - slot)
+            m.d.sync += left.eq(left + self.sent[head] + passes - self.slot)
             unclaimed.append(left != 0)
-        m.d.comb += slot.eq(Cat(*unclaimed).all())
+        m.d.comb += self.slot.eq(Cat(*unclaimed).all())
         return m

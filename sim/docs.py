@@ -23,6 +23,7 @@ from amaranth.lib.wiring import Component
 from hw.params import HeadParams
 from hw.presets import PRESETS
 from sim.results import ROOT, write_text_whole
+from sim.retention import RetentionStudy
 from synth.verilog import write_verilog
 
 __all__ = ["MEASURED", "stale_documents", "update_documents"]
@@ -32,8 +33,8 @@ _PART = re.compile(
     r"(?P<begin><!-- BEGIN (?P<name>[\w-]+) -->\n)(?P<body>.*?)(?P<end><!-- END (?P=name) -->)",
     re.DOTALL,
 )
-_RESULTS = ("cosim", "tokens", "area", "bench", "formal", "mutants", "soak")
-_PICTURES = ("waveform.png", "attention.png", "area.png")
+_RESULTS = ("cosim", "tokens", "area", "bench", "formal", "mutants", "soak", "retention")
+_PICTURES = ("waveform.png", "attention.png", "area.png", "retention.png")
 
 
 def _table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
@@ -57,11 +58,15 @@ def _measured(name: str, folder: Path | None = None) -> dict[str, Any]:
     if not path.exists():
         raise ValueError(f"docs/measured/{name}.json is missing: run its job, then `make docs`")
     result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if name in ("cosim", "area") and result["config_hash"] != PRESETS["default"].config_hash:
+    wanted = result["config_hash"]
+    if name in ("cosim", "area"):
+        wanted = PRESETS["default"].config_hash
+    elif name == "retention":
+        wanted = RetentionStudy().config_hash
+    if result["config_hash"] != wanted:
         raise ValueError(
-            f"{path.relative_to(ROOT)} must be of configuration "
-            f"{PRESETS['default'].config_hash}, the default head's, not {result['config_hash']!r}: "
-            f"run `make {name}`"
+            f"{path.relative_to(ROOT)} must be of configuration {wanted}, the default, "
+            f"not {result['config_hash']!r}: run `make {name}`"
         )
     return result
 
@@ -203,6 +208,38 @@ def _tokens() -> str:
     return _table(("figure", "value"), rows) + source + _provenance(result)
 
 
+def _retention() -> str:
+    result = _measured("retention")
+    shown = {1e-6: "1 µs", 1e-4: "100 µs", 1e-2: "10 ms"}
+    policies = dict.fromkeys((row["policy"], row["budget"]) for row in result["rows"])
+    tables = []
+    for figures in (("output_error", "effective_tokens"), ("sums_differ", "phi_correlation")):
+        header = ["measure", "clocks"]
+        for figure in figures:
+            header += [f"{figure.replace('_', ' ')}, {time}" for time in shown.values()]
+        lines = []
+        for policy, budget in policies:
+            rows = {
+                row["token_s"]: row
+                for row in result["rows"]
+                if (row["policy"], row["budget"]) == (policy, budget)
+            }
+            share = rows[1e-6].get("refresh_clk_share")
+            line = ["none" if budget is None else f"{policy} at {budget:g} τ"]
+            line.append("0" if share is None else f"{share:.1%}")
+            for figure in figures:
+                number = "{:,.0f}" if figure == "effective_tokens" else "{:.3f}"
+                line += [number.format(rows[time][figure]) for time in shown]
+            lines.append(line)
+        tables.append(_table(header, lines))
+    source = (
+        f"\n{result['queries']} queries of {result['model']}, layer {result['layer']}, head "
+        f"{result['head']}, text “{result['text']}”, seed {result['seed']}; window "
+        f"{result['window']}, τ = {result['tau_s'] * 1e3:g} ms."
+    )
+    return "\n".join(tables) + source + _provenance(result)
+
+
 def _mutants() -> str:
     result = _measured("mutants")
     kinds = {"netlist of the tiny head": result, "sources": result["source_mutants"]}
@@ -260,6 +297,7 @@ def _parts() -> dict[str, Callable[[], str]]:
         "area-variants": _area_variants,
         "formal": _formal,
         "mutants": _mutants,
+        "retention": _retention,
         "soak": _soak,
         "tokens-figures": _tokens,
     }

@@ -15,7 +15,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 
-__all__ = ["Phase", "draw_area", "draw_waveform", "wave_phases"]
+__all__ = ["Phase", "draw_area", "draw_waveform", "save_figure", "wave_phases"]
 
 _INK = "#1b1b1f"
 _MUTED = "#5b5f66"
@@ -61,7 +61,8 @@ class Phase:
     complete: bool = True  #: False: the recording ends before the phase does
 
 
-def _save(figure: Figure, path: Path, salt: str) -> tuple[Path, Path]:
+def save_figure(figure: Figure, path: Path, salt: str) -> tuple[Path, Path]:
+    """Write a figure as PNG and as SVG, the same bytes for the same figure."""
     png, svg = path.with_suffix(".png"), path.with_suffix(".svg")
     path.parent.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context({"svg.hashsalt": salt, "svg.fonttype": "path"}):
@@ -205,7 +206,7 @@ def draw_waveform(path: Path, wave: Mapping[str, Any]) -> tuple[Path, Path]:
         color=_MUTED,
     )
     axis.spines[["left", "right", "top"]].set_visible(False)
-    return _save(figure, path, "waveform")
+    return save_figure(figure, path, "waveform")
 
 
 def _latency(signals: Sequence[Mapping[str, Any]]) -> tuple[int, int] | None:
@@ -372,4 +373,4 @@ def draw_area(path: Path, area_result: Mapping[str, Any]) -> tuple[Path, Path]:
         axis.tick_params(axis="y", length=0)
         axis.tick_params(axis="x", labelsize=8.5, colors=_MUTED)
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    return _save(figure, path, "area")
+    return save_figure(figure, path, "area")

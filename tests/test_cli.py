@@ -54,6 +54,6 @@ def test_an_interrupt_is_said(monkeypatch, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(synth.verilog, "write_head_verilog", interrupted)
+    monkeypatch.setattr(synth.verilog, "write_verilog", interrupted)
     assert run(monkeypatch, "verilog") == 130
     assert "interrupted; results of finished jobs are kept" in capsys.readouterr().err

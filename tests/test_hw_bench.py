@@ -82,8 +82,9 @@ def complete(*names: str) -> pytest.MarkDecorator:
 
 
 def every_kind() -> pytest.MarkDecorator:
-    """Parametrise over bare, partial and complete small heads, with either schedule."""
-    return small(*HEADS)
+    """Parametrise over bare heads, the schedules in turn, and partial and complete ones."""
+    bare = [f"{name}{'-streaming' * (i % 2)}" for i, name in enumerate(SMALL)]
+    return small(*bare, *COMPLETE, *PARTIAL)
 
 
 def seeds(*values: int) -> pytest.MarkDecorator:

@@ -7,10 +7,12 @@ import random
 
 import pytest
 from test_hw_bench import (
+    COMPLETE,
+    PARTIAL,
     SMALL,
     Clocked,
     StreamRules,
-    both_schedules,
+    every_kind,
     pack,
     seeds,
     simulate,
@@ -18,21 +20,22 @@ from test_hw_bench import (
     stalls,
 )
 
-from hw.packet import Answer, PacketError, answer_beats
+from hw.packet import Answer, PacketError, answer_beats, parse_answer
 from hw.sender import Sender
-from sim.reference.readout import pack_sums
 from sim.reference.sender import Beat, answer_stream
+from sim.reference.shot_accumulator import pack_results, result_limits
 
 
 def random_answer(params, rng):
-    """Tag, error, sums and flags; sums at the ends of their range more often than not."""
-    top = params.subtiles * params.count_max
+    """Tag, error, results and flags; results often at the ends of their range."""
+    low, high = result_limits(params)
     often = rng.choice((0.0, 0.2, 0.9))
     return (
         rng.randrange(2**params.tag_bits),
         rng.choice([PacketError.NONE] * 4 + list(PacketError)),
-        [rng.choice((-top, top, -1, 0, rng.randint(-top, top))) for _ in range(params.lanes)],
+        [rng.choice((low, high, -1, 0, rng.randint(low, high))) for _ in range(params.lanes)],
         [rng.random() < often for _ in range(params.lanes)],
+        params.shots and rng.random() < often,
     )
 
 
@@ -43,38 +46,42 @@ def offer(clk: Clocked, params, answer=None, rng=None) -> None:
     if answer is None:
         if rng is not None:
             clk.set(
-                sums=rng.getrandbits(params.lanes * params.sum_bits),
+                results=rng.getrandbits(params.lanes * params.result_bits),
                 full_scale=rng.getrandbits(params.lanes),
+                saturated=rng.getrandbits(1) if params.shots else 0,
             )
         return
-    tag, error, sums, full = answer
+    tag, error, results, full, saturated = answer
     clk.ctx.set(port.payload, {"tag": tag, "error": error})
-    clk.set(sums=pack_sums(params, sums), full_scale=pack(full, 1))
+    clk.set(
+        results=pack_results(params, results), full_scale=pack(full, 1), saturated=int(saturated)
+    )
 
 
 def beat_now(clk: Clocked) -> Beat:
-    data, last, lanes = clk.get("m_axis_tdata", "m_axis_tlast", "full_scale_lanes")
-    return Beat(data, bool(last), lanes)
+    names = ("m_axis_tdata", "m_axis_tlast", "full_scale_lanes", "saturated_sent")
+    data, last, lanes, saturated = clk.get(*names)
+    return Beat(data, bool(last), lanes, bool(saturated))
 
 
-#: A head whose results are five beats, with every number of slots.
+#: A head whose results are several beats, with every number of slots.
 SLOTS = {
-    n: dataclasses.replace(SMALL["bytes"], schedule="streaming", result_slots=n)
-    for n in (1, 2, 3, 4, 5, 7, 16)
+    n: dataclasses.replace(PARTIAL["bytes-shots"], result_slots=n) for n in (1, 2, 3, 4, 5, 7, 16)
 }
 each_number_of_slots = pytest.mark.parametrize("params", SLOTS.values(), ids=SLOTS)
 
 
-@both_schedules()
+@every_kind()
 @pytest.mark.parametrize("error", tuple(PacketError), ids=lambda error: error.name)
 def test_answer_without_stalls(params, error):
     """Header `latency_clk` clocks after the answer was taken, then a beat per clock."""
-    top = params.subtiles * params.count_max
+    low, high = result_limits(params)
     answer = (
         2**params.tag_bits - 1,
         error,
-        [top if lane % 3 else -top for lane in range(params.lanes)],
+        [high if lane % 3 else low for lane in range(params.lanes)],
         [lane % 2 == 1 for lane in range(params.lanes)],
+        params.shots,
     )
     rng = random.Random(0)
 
@@ -86,7 +93,7 @@ def test_answer_without_stalls(params, error):
             assert clk.ctx.get(clk.dut.answer.ready) == 1
             await clk.edge()
             for beat in answer_stream(params, *answer):
-                # The sums were copied: the readout may count the next query.
+                # The results were copied: the readout may count the next query.
                 offer(clk, params, None, rng)
                 assert clk.get("m_axis_tvalid", "idle") == (1, 0)
                 assert clk.ctx.get(clk.dut.answer.ready) == (params.sender_slots > 1)
@@ -97,13 +104,13 @@ def test_answer_without_stalls(params, error):
     simulate(Sender(params), bench)
 
 
-@small()
+@every_kind()
 def test_full_scale_flag_of_each_lane(params):
     async def bench(clk: Clocked) -> None:
         clk.set(m_axis_tready=1)
         for lane in range(params.lanes):
             flags = [n == lane for n in range(params.lanes)]
-            answer = (lane % 2, PacketError.NONE, [0] * params.lanes, flags)
+            answer = (lane % 2, PacketError.NONE, [0] * params.lanes, flags, False)
             offer(clk, params, answer)
             await clk.edge()
             offer(clk, params)
@@ -113,6 +120,31 @@ def test_full_scale_flag_of_each_lane(params):
                 await clk.edge()
             assert beats == answer_stream(params, *answer)
             assert [b.full_scale_lanes for b in beats].index(1) == 1 + lane // params.lanes_per_beat
+
+    simulate(Sender(params), bench)
+
+
+@small(*COMPLETE, *PARTIAL)
+def test_saturated_flag(params):
+    """Of a valid answer: in the header, and once, when the result has left."""
+
+    async def bench(clk: Clocked) -> None:
+        clk.set(m_axis_tready=1)
+        for error in (PacketError.NONE, PacketError.STEP):
+            for saturated in (False, True, False):
+                answer = (1, error, [3] * params.lanes, [False] * params.lanes, saturated)
+                offer(clk, params, answer)
+                await clk.edge()
+                offer(clk, params)
+                clk.set(saturated=int(not saturated))  # of the next query
+                beats = []
+                while clk.get("m_axis_tvalid"):
+                    beats.append(beat_now(clk))
+                    await clk.edge()
+                assert beats == answer_stream(params, *answer)
+                flagged = saturated and error is PacketError.NONE and params.shots
+                assert beats[0].data >> 2 & 1 == flagged
+                assert [beat.saturated for beat in beats] == [False] * (len(beats) - 1) + [flagged]
 
     simulate(Sender(params), bench)
 
@@ -136,11 +168,11 @@ async def check_random(clk: Clocked, params, rng, count) -> None:
         assert valid == bool(owed), "valid while and only while beats are owed"
         assert clk.get("idle") == (not owed)
         assert clk.ctx.get(clk.dut.answer.ready) == (held < params.sender_slots)
-        data, last, lanes = beat_now(clk)
+        data, last, lanes, saturated = beat_now(clk)
         if valid:
             assert (data, last) == owed[0][:2], "answers leave in order"
-        # Lanes are counted once, when the beat leaves; so is a packet.
-        assert lanes == (owed[0].full_scale_lanes if valid and ready else 0)
+        # Lanes are counted once, when the beat leaves; so are a packet and its saturation.
+        assert (lanes, saturated) == (owed[0][2:] if valid and ready else (0, False))
         assert clk.get("sent") == (valid and ready and last)
         if rules.clock(valid, ready, (data, last)):
             owed.pop(0)
@@ -153,7 +185,7 @@ async def check_random(clk: Clocked, params, rng, count) -> None:
     assert fullest == min(params.sender_slots, count)
 
 
-@both_schedules()
+@every_kind()
 @seeds()
 def test_random_answers_and_stalls(params, seed):
     rng = random.Random(seed)
@@ -239,7 +271,7 @@ def test_several_held_answers_follow_each_other_without_a_gap(params):
     simulate(Sender(params), bench)
 
 
-@both_schedules()
+@every_kind()
 @seeds()
 def test_reset_in_mid_packet(params, seed):
     """One answer or several are held, and the first is on its way; nothing of them stays."""
@@ -274,20 +306,23 @@ def test_latency_clk():
     assert Sender.latency_clk == 1
 
 
-@small()
+@every_kind()
 @seeds()
 def test_reference_and_host_software_agree(params, seed):
     rng = random.Random(seed)
     for _ in range(50):
-        tag, error, sums, full = random_answer(params, rng)
+        tag, error, results, full, saturated = random_answer(params, rng)
         valid = error is PacketError.NONE
         answer = Answer(
-            tag=tag, error=error, full_scale=valid and any(full), sums=tuple(sums) if valid else ()
-        )
-        beats = answer_stream(params, tag, error, sums, full)
+            tag=tag, error=error, full_scale=valid and any(full),
+            sums=tuple(results) if valid else (), saturated=valid and saturated,
+        )  # fmt: skip
+        beats = answer_stream(params, tag, error, results, full, saturated)
+        assert parse_answer(params, [beat.data for beat in beats]) == answer
         assert [beat.data for beat in beats] == answer_beats(params, answer)
         assert [beat.last for beat in beats] == [False] * (len(beats) - 1) + [True]
         assert sum(beat.full_scale_lanes for beat in beats) == (sum(full) if valid else 0)
+        assert sum(beat.saturated for beat in beats) == (valid and saturated)
 
 
 def test_reference():
@@ -298,3 +333,9 @@ def test_reference():
         Beat(0x00ABCD02, False, 0), Beat(0xE202FF01, True, 2),
     ]  # fmt: skip
     assert answer_stream(SMALL["tiny"], 1, PacketError.EMPTY) == [Beat(0x04000101, True, 0)]
+    # Ten bits a result: two bytes.
+    assert answer_stream(
+        COMPLETE["tiny-complete"], 0xABCD, PacketError.NONE, [511, -512, 2, -30], [False] * 4, True
+    ) == [
+        Beat(0x00ABCD04, False, 0), Beat(0xFE0001FF, False, 0), Beat(0xFFE20002, True, 0, True),
+    ]  # fmt: skip
