@@ -6,6 +6,8 @@
 #   make test                       all tests
 #   make verilog [PRESET=default]   build/verilog/attention_head.v and .json; any parameter:
 #                                   SET='rows=80 lanes=65'
+#   make registers [PRESET=default] build/registers: register map as SystemRDL, HTML, C header and
+#                                   Python constants
 #   make cosim TOKENS=1200 SEED=0   real tokens through Verilog and array model; LAYER=, HEAD= of the
 #                                   language model; PRESET=, READOUT=, SCHEDULE=, SET=,
 #                                   SIMULATOR=icarus
@@ -39,7 +41,7 @@ LIBERTY ?=
 SET ?=
 MUTANTS ?= 200
 
-.PHONY: demo setup test verilog cosim soak area retention bench formal mutants report docs docs-check lint clean distclean
+.PHONY: demo setup test verilog registers cosim soak area retention bench formal mutants report docs docs-check lint clean distclean
 
 demo: .venv/.ready
 	$(GAINCELL) demo --preset $(PRESET) $(TRACE) --simulator $(SIMULATOR) \
@@ -52,8 +54,8 @@ setup: .venv/.ready
 test: .venv/.ready
 	$(PYTHON) -m pytest -n 2 --dist loadgroup
 
-verilog: .venv/.ready
-	$(GAINCELL) verilog --preset $(PRESET) $(SETTINGS)
+verilog registers: .venv/.ready
+	$(GAINCELL) $@ --preset $(PRESET) $(SETTINGS)
 
 cosim: .venv/.ready
 	$(GAINCELL) cosim --preset $(PRESET) $(TRACE) --simulator $(SIMULATOR) $(SETTINGS)

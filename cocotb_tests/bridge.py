@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,8 +14,9 @@ from numpy.typing import NDArray
 
 from analog_models.head import SteppedHead, unpack_bits
 from hw.params import HeadParams
+from hw.registers import LEVEL_BITS
 
-__all__ = ["ArrayBridge", "unpack_codes"]
+__all__ = ["ArrayBridge", "Conversion", "unpack_codes"]
 
 
 def unpack_codes(packed: int, count: int, bits: int) -> NDArray[np.uint8]:
@@ -21,25 +25,43 @@ def unpack_codes(packed: int, count: int, bits: int) -> NDArray[np.uint8]:
     return (unpack_bits(packed, count * bits).reshape(count, bits) @ weights).astype(np.uint8)
 
 
-class ArrayBridge:
-    """Steps the analog model with the head's control lines, once per clock.
+@dataclass(frozen=True)
+class Conversion:
+    """What a query met in the arrays."""
 
-    The head's outputs are flip-flops or settle from them, so they are read at the falling edge;
-    what the model answers is there well before the rising edge that samples it.
+    mask: NDArray[np.bool_]  #: columns that took part, (window,)
+    scores_clk: int  #: clock in which array 1's integrators were reset
+    outputs_clk: int  #: clock in which array 2's were
+
+
+@dataclass
+class _Write:
+    """A write in progress."""
+
+    raw: tuple[int, int, int]  #: select lines and codes, as they are on the wires
+    codes: list[NDArray[np.uint8]]  #: of each head
+    clocks: int = 0
+
+
+class ArrayBridge:
+    """Steps the analog models with the control lines, once per clock.
+
+    The design's outputs are flip-flops or settle from them, so they are read at the falling edge;
+    what the models answer is there well before the rising edge that samples it.
 
     Parameters
     ----------
     dut
-        The simulated head.
+        The simulated head or layer.
     params
         Its parameters.
-    array
-        The model behind its analog boundary.
+    arrays
+        The model behind each head's analog boundary.
 
     """
 
-    def __init__(self, dut: Any, params: HeadParams, array: SteppedHead) -> None:
-        self._params, self._array = params, array
+    def __init__(self, dut: Any, params: HeadParams, arrays: Sequence[SteppedHead]) -> None:
+        self._params, self._arrays = params, tuple(arrays)
         self._clk, self._rst = dut.clk, dut.rst
         self._k_write, self._v_write = dut.ana_k_write, dut.ana_v_write
         self._subtile, self._column = dut.ana_subtile_select, dut.ana_column_select
@@ -47,88 +69,180 @@ class ArrayBridge:
         self._q_pulse, self._mask = dut.ana_q_pulse, dut.ana_column_mask
         self._scores_reset, self._integrate = dut.ana_scores_reset, dut.ana_integrate
         self._outputs_reset, self._convert = dut.ana_outputs_reset, dut.ana_convert
-        self._readout = dut.ana_readout
+        self._readout, self._select = dut.ana_readout, dut.ana_readout_select
+        self._s_level, self._a_level = dut.ana_s_level, dut.ana_a_level
         self._scores_bank = self._convert_bank = self._readout_bank = None
         if params.streaming:
             self._scores_bank, self._convert_bank = dut.ana_scores_bank, dut.ana_convert_bank
             self._readout_bank = dut.ana_readout_bank
         self._signs_bank = 0
         self._pulse, self._sign = dut.ana_out_pulse, dut.ana_out_sign
-        self._writing: dict[str, tuple[int, int, int, NDArray[np.uint8]] | None] = {}
+        self._writing: dict[str, _Write | None] = {}
         self._converting = self._reading = False
-        self.model_s = 0.0  #: seconds spent in the model
-        self.bridge_s = 0.0  #: seconds spent in the bridge, the model's not included
+        self._timed = self._arrays[0].params.tau_s is not None
+        self._mask_raw, self._mask_bits = 0, np.zeros(params.window, np.bool_)
+        self.write_clk = params.write_clk  #: clocks that each write must last
+        #: Lines that say, by array, that the write under way rewrites a column.
+        self.refresh_lines: dict[str, Any] = {}
+        self.conversions: deque[Conversion] = deque()  #: not yet looked at, oldest first
+        #: Columns written and not yet looked at: column, clock, and whether it was rewritten.
+        self.writes: dict[str, deque[tuple[int, int, bool]]] = {"key": deque(), "value": deque()}
+        self.columns_written = dict.fromkeys(self.writes, 0)
+        self._scores_clk, self._outputs_clk = [0, 0], 0
+        self.model_s = 0.0  #: seconds spent in the models
+        self.bridge_s = 0.0  #: seconds spent in the bridge, the models' not included
         self.queries = 0  #: conversions begun
         self.keep_phi = range(0)  #: queries whose phi is kept
-        self.phi: list[NDArray[np.float64]] = []  #: phi of each of them, 0..1, (window,)
+        self.phi: list[NDArray[np.float64]] = []  #: phi of each in the first head, 0..1, (window,)
         self.clocks = 0  #: clocks seen
 
-    def _call(self, method: Any, *args: Any) -> Any:
-        start = time.perf_counter()
-        result = method(*args)
-        self.model_s += time.perf_counter() - start
-        return result
-
-    def _write(self, name: str, strobe: Any, code: Any, count: int, write: Any) -> None:
-        """Hold or end a write of one array; decode its address and codes when they change."""
-        held = self._writing.get(name)
-        if int(strobe.value):
-            raw = (int(self._subtile.value), int(self._column.value), int(code.value))
-            if held is None or held[:3] != raw:
-                held = (*raw, unpack_codes(raw[2], count, self._params.kv_bits))
-                self._writing[name] = held
-            for select in raw[:2]:
-                if select.bit_count() != 1:
-                    raise AssertionError(f"{name}: select lines must be one-hot, not {select:#x}")
-            address = (raw[0].bit_length() - 1, raw[1].bit_length() - 1)
-            self._call(write, *address, held[3])
-        elif held is not None:
-            self._writing[name] = None
-            self._call(self._array.end_write, name)
-
-    @staticmethod
-    def _bank(line: Any) -> int:
+    def _bank(self, line: Any) -> int:
         """Integrators that a bank line selects; the simple schedule has one set only."""
         return 0 if line is None else int(line.value)
 
+    def _of_heads(self, packed: int, bits: int) -> list[int]:
+        """Each head's part of a packed vector."""
+        mask = (1 << bits) - 1
+        return [packed >> bits * head & mask for head in range(len(self._arrays))]
+
+    # --- writes -----------------------------------------------------------------------------
+    def _write(self, name: str, strobe: Any, code: Any, count: int) -> None:
+        """Hold or end a write of one array; decode its address and codes when they change."""
+        held = self._writing.get(name)
+        if not int(strobe.value):
+            if held is not None:
+                self._end_write(name, held)
+                self._writing[name] = None
+            return
+        raw = (int(self._subtile.value), int(self._column.value), int(code.value))
+        if held is None or held.raw != raw:
+            if held is not None:
+                self._end_write(name, held)
+            for select in raw[:2]:
+                if select.bit_count() != 1:
+                    raise AssertionError(f"{name}: select lines must be one-hot, not {select:#x}")
+            bits = self._params.kv_bits
+            parts = self._of_heads(raw[2], count * bits)
+            held = _Write(raw, [unpack_codes(part, count, bits) for part in parts])
+            self._writing[name] = held
+            column = self._params.columns * (raw[0].bit_length() - 1) + raw[1].bit_length() - 1
+            line = self.refresh_lines.get(name)
+            rewritten = line is not None and bool(int(line.value))
+            self.writes[name].append((column, self._arrays[0].now_clk, rewritten))
+            self.columns_written[name] += 1
+        held.clocks += 1
+        subtile, column = raw[0].bit_length() - 1, raw[1].bit_length() - 1
+        start = time.perf_counter()
+        for array, codes in zip(self._arrays, held.codes, strict=True):
+            write = array.write_key if name == "key" else array.write_value
+            write(subtile, column, codes)
+        self.model_s += time.perf_counter() - start
+
+    def _end_write(self, name: str, held: _Write) -> None:
+        for array in self._arrays:
+            array.end_write(name)
+        # Two writes of the same codes to the same column may follow each other at once.
+        if held.clocks == 0 or held.clocks % self.write_clk:
+            raise AssertionError(
+                f"{name} write must last {self.write_clk} clocks, not {held.clocks}"
+            )
+
+    # --- phases -----------------------------------------------------------------------------
+    def _columns(self) -> NDArray[np.bool_]:
+        raw = int(self._mask.value)
+        if raw != self._mask_raw:
+            self._mask_raw, self._mask_bits = raw, unpack_bits(raw, self._params.window)
+        return self._mask_bits
+
+    def _convert_clock(self) -> None:
+        p = self._params
+        bank = self._bank(self._convert_bank)
+        mask = self._columns()
+        levels = self._of_heads(int(self._s_level.value), LEVEL_BITS)
+        if not self._converting:
+            self._converting = True
+            if self.queries in self.keep_phi:
+                phi = self._arrays[0].phi_clk(bank, s_level=levels[0])
+                self.phi.append(np.where(mask, phi, 0.0) / p.convert_clk)
+            self.queries += 1
+            self.conversions.append(Conversion(mask, self._scores_clk[bank], self._outputs_clk))
+        start = time.perf_counter()
+        for array, level in zip(self._arrays, levels, strict=True):
+            array.convert_scores(mask, bank, s_level=level)
+        self.model_s += time.perf_counter() - start
+        self._signs_bank = bank
+
+    def _packed(self, parts: Sequence[int]) -> int:
+        width = self._params.subtiles * self._params.lanes
+        return sum(part << width * head for head, part in enumerate(parts))
+
+    def _readout_clock(self) -> None:
+        p = self._params
+        bank = self._bank(self._readout_bank)
+        levels = self._of_heads(int(self._a_level.value), LEVEL_BITS)
+        select = int(self._select.value)
+        chosen = None if select == 2**p.subtiles - 1 else unpack_bits(select, p.subtiles)
+        start = time.perf_counter()
+        packed = [
+            array.read_outputs_packed(bank, a_level=level, select=chosen)
+            for array, level in zip(self._arrays, levels, strict=True)
+        ]
+        self.model_s += time.perf_counter() - start
+        self._pulse.value = self._packed([pulses for pulses, _ in packed])
+        self._sign.value = self._packed([signs for _, signs in packed])
+        self._reading = True
+
     def step(self) -> None:
-        """Pass one clock's control lines to the model and its pulses back."""
-        p, array = self._params, self._array
+        """Pass one clock's control lines to the models and their pulses back."""
+        p, arrays = self._params, self._arrays
         if int(self._rst.value):
             # A write cut off by reset leaves a column that the empty window masks.
             self._writing.clear()
-            self._call(array.reset)
+            self._converting = False
+            for array in arrays:
+                array.reset()
         else:
-            self._write("key", self._k_write, self._k_code, p.rows, array.write_key)
-            self._write("value", self._v_write, self._v_code, p.lanes, array.write_value)
+            self._write("key", self._k_write, self._k_code, p.rows)
+            self._write("value", self._v_write, self._v_code, p.lanes)
         if int(self._scores_reset.value):
-            self._call(array.reset_scores, self._bank(self._scores_bank))
+            # Another query's integration begins before this one's conversion does.
+            bank = self._bank(self._scores_bank)
+            for array in arrays:
+                array.reset_scores(bank)
+            self._scores_clk[bank] = arrays[0].now_clk
         if int(self._integrate.value):
-            pulses = unpack_bits(int(self._q_pulse.value), p.rows)
-            self._call(array.integrate_scores, pulses, self._bank(self._scores_bank))
+            bank = self._bank(self._scores_bank)
+            parts = self._of_heads(int(self._q_pulse.value), p.rows)
+            start = time.perf_counter()
+            for array, part in zip(arrays, parts, strict=True):
+                array.integrate_scores(unpack_bits(part, p.rows), bank)
+            self.model_s += time.perf_counter() - start
         if int(self._outputs_reset.value):
-            self._call(array.reset_outputs, self._bank(self._convert_bank))
-        if int(self._convert.value):
             bank = self._bank(self._convert_bank)
-            mask = unpack_bits(int(self._mask.value), p.window)
-            if not self._converting:
-                self._converting = True
-                if self.queries in self.keep_phi:
-                    self.phi.append(np.where(mask, array.phi_clk(bank), 0.0) / p.convert_clk)
-                self.queries += 1
-            self._call(array.convert_scores, mask, bank)
-            self._signs_bank = bank
+            for array in arrays:
+                array.reset_outputs(bank)
+            self._outputs_clk = arrays[0].now_clk
+        if int(self._convert.value):
+            self._convert_clock()
         elif self._converting:
             # The converters decide their signs as soon as the charge is complete.
             self._converting = False
-            self._sign.value = self._call(array.output_signs_packed, self._signs_bank)
+            signs = [array.output_signs_packed(self._signs_bank) for array in arrays]
+            self._sign.value = self._packed(signs)
         if int(self._readout.value):
-            bank = self._bank(self._readout_bank)
-            self._pulse.value, self._sign.value = self._call(array.read_outputs_packed, bank)
-            self._reading = True
+            self._readout_clock()
         elif self._reading:
             self._reading = False
             self._pulse.value = 0
+        if self._timed:
+            for array in arrays:
+                array.tick()
+
+    def forget(self) -> None:
+        """Forget what has not been looked at; called while the head is in reset."""
+        self.conversions.clear()
+        for writes in self.writes.values():
+            writes.clear()
 
     async def run(self) -> None:
         """Step at every falling edge, for ever."""

@@ -9,18 +9,40 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import cocotb
+from cocotb.queue import Queue
 from cocotb.triggers import ClockCycles, Event, RisingEdge
 from cocotbext.axi import AxiStreamBus, AxiStreamFrame, AxiStreamSink, AxiStreamSource
 
-__all__ = ["EventSink", "EventSource", "LibrarySink", "LibrarySource", "Sink", "Source"]
+__all__ = [
+    "EventSink",
+    "EventSource",
+    "LibrarySink",
+    "LibrarySource",
+    "Received",
+    "Sink",
+    "Source",
+]
+
+
+#: Says which clock it is.
+ClockCall = Callable[[], int]
+
+
+class Received(NamedTuple):
+    """A packet."""
+
+    beats: list[int]
+    clocks: list[int]  #: clock in which each beat was taken
 
 
 class Source(Protocol):
     """Sends packets."""
+
+    on_header: Callable[[], None]  #: called when a packet's first beat has been taken
 
     def send(self, beats: Sequence[int]) -> None:
         """Queue a packet."""
@@ -40,8 +62,8 @@ class Sink(Protocol):
 
     pause: bool  #: not ready while set
 
-    async def receive(self) -> list[int]:
-        """Wait for a packet; return its beats."""
+    async def receive(self) -> Received:
+        """Wait for a packet."""
 
     def clear(self) -> None:
         """Forget what has arrived; called while the head is in reset."""
@@ -56,15 +78,45 @@ def _pauses(seed: int, probability: float) -> Iterator[bool]:
         yield rng.random() < probability
 
 
-class _Library:
-    """What both drivers of the library share."""
+def _nothing() -> None:
+    pass
 
-    def __init__(self, driver: Any) -> None:
+
+class _Library:
+    """What both drivers of the library share: beside them, a watch on the stream's rules."""
+
+    def __init__(self, dut: Any, prefix: str, driver: Any) -> None:
         self.driver = driver
         driver.log.setLevel("WARNING")
+        self._clk, self._rst = dut.clk, dut.rst
+        self._data, self._last = getattr(dut, f"{prefix}_tdata"), getattr(dut, f"{prefix}_tlast")
+        self._valid = getattr(dut, f"{prefix}_tvalid")
+        self._ready = getattr(dut, f"{prefix}_tready")
+        cocotb.start_soon(self._watch())
 
-    def clear(self) -> None:
-        self.driver.clear()
+    async def _watch(self) -> None:
+        """Look at every beat as it is when a clock ends; a beat that waits must stay."""
+        edge = RisingEdge(self._clk)
+        waiting: tuple[int, int] | None = None
+        inside = False  # a packet
+        while True:
+            await edge
+            if int(self._rst.value):
+                waiting, inside = None, False
+                continue
+            if not int(self._valid.value):
+                assert waiting is None, "a beat that waited was withdrawn"
+                continue
+            beat = int(self._data.value), int(self._last.value)
+            assert waiting in (None, beat), "a beat that waited has changed"
+            waiting = beat
+            if int(self._ready.value):
+                waiting = None
+                self._taken(not inside, bool(beat[1]))
+                inside = not beat[1]
+
+    def _taken(self, first: bool, last: bool) -> None:
+        raise NotImplementedError
 
     def stall(self, seed: int, probability: float) -> None:
         if probability:
@@ -77,10 +129,15 @@ class _Library:
 class LibrarySource(_Library):
     """Source of cocotbext-axi."""
 
-    def __init__(self, dut: Any, prefix: str) -> None:
+    def __init__(self, dut: Any, prefix: str, clock: ClockCall) -> None:
         bus = AxiStreamBus.from_prefix(dut, prefix)
         self._bytes = len(bus.tdata) // 8
-        super().__init__(AxiStreamSource(bus, dut.clk, dut.rst, byte_size=8))
+        self.on_header = _nothing
+        super().__init__(dut, prefix, AxiStreamSource(bus, dut.clk, dut.rst, byte_size=8))
+
+    def _taken(self, first: bool, last: bool) -> None:
+        if first:
+            self.on_header()
 
     def send(self, beats: Sequence[int]) -> None:
         """Queue a packet."""
@@ -91,14 +148,28 @@ class LibrarySource(_Library):
         """Wait until every beat queued has been taken."""
         await self.driver.wait()
 
+    def clear(self) -> None:
+        """Forget what is queued."""
+        self.driver.clear()
+
 
 class LibrarySink(_Library):
     """Sink of cocotbext-axi."""
 
-    def __init__(self, dut: Any, prefix: str) -> None:
+    def __init__(self, dut: Any, prefix: str, clock: ClockCall) -> None:
         bus = AxiStreamBus.from_prefix(dut, prefix)
         self._bytes = len(bus.tdata) // 8
-        super().__init__(AxiStreamSink(bus, dut.clk, dut.rst, byte_size=8))
+        self._clock = clock
+        self._clocks: list[int] = []
+        self._packets: Queue[list[int]] = Queue()
+        super().__init__(dut, prefix, AxiStreamSink(bus, dut.clk, dut.rst, byte_size=8))
+
+    def _taken(self, first: bool, last: bool) -> None:
+        if first:
+            self._clocks = []
+        self._clocks.append(self._clock())
+        if last:
+            self._packets.put_nowait(self._clocks)
 
     @property
     def pause(self) -> bool:
@@ -109,11 +180,20 @@ class LibrarySink(_Library):
     def pause(self, value: bool) -> None:
         self.driver.pause = value
 
-    async def receive(self) -> list[int]:
-        """Wait for a packet; return its beats."""
+    async def receive(self) -> Received:
+        """Wait for a packet."""
         data = bytes((await self.driver.recv()).tdata)
-        starts = range(0, len(data), self._bytes)
-        return [int.from_bytes(data[at : at + self._bytes], "little") for at in starts]
+        beats = [
+            int.from_bytes(data[at : at + self._bytes], "little")
+            for at in range(0, len(data), self._bytes)
+        ]
+        return Received(beats, await self._packets.get())
+
+    def clear(self) -> None:
+        """Forget what has arrived."""
+        self.driver.clear()
+        while not self._packets.empty():
+            self._packets.get_nowait()
 
 
 class _EventDriver:
@@ -150,8 +230,9 @@ class _EventDriver:
 class EventSource(_EventDriver):
     """Source that sleeps while the head is not ready and while it has nothing to send."""
 
-    def __init__(self, dut: Any, prefix: str) -> None:
+    def __init__(self, dut: Any, prefix: str, clock: ClockCall) -> None:
         super().__init__(dut, prefix)
+        self.on_header = _nothing
         self._queue: deque[Sequence[int]] = deque()
         self._queued, self._idle = Event(), Event()
         self.clear()
@@ -182,16 +263,17 @@ class EventSource(_EventDriver):
                 await self._queued.wait()
                 await self._edge
             beats = self._queue.popleft()
-            for beat in beats[:-1]:
-                await self._send(beat, 0)
-            await self._send(beats[-1], 1)
+            for at, beat in enumerate(beats):
+                await self._send(beat, at == len(beats) - 1)
+                if at == 0:
+                    self.on_header()
 
-    async def _send(self, beat: int, last: int) -> None:
+    async def _send(self, beat: int, last: bool) -> None:
         """Offer a beat just after a clock edge; return just after the edge at which it is taken."""
         gap = self._gap()
         if gap:
             await ClockCycles(self._clk, gap)
-        self._data.value, self._last.value, self._valid.value = beat, last, 1
+        self._data.value, self._last.value, self._valid.value = beat, int(last), 1
         await self._edge
         while not int(self._ready.value):  # as it was before this edge
             await RisingEdge(self._ready)
@@ -202,9 +284,10 @@ class EventSource(_EventDriver):
 class EventSink(_EventDriver):
     """Sink that sleeps while nothing is offered."""
 
-    def __init__(self, dut: Any, prefix: str) -> None:
+    def __init__(self, dut: Any, prefix: str, clock: ClockCall) -> None:
         super().__init__(dut, prefix)
-        self._packets: deque[list[int]] = deque()
+        self._clock = clock
+        self._packets: deque[Received] = deque()
         self._arrived, self._resumed = Event(), Event()
         self._pause = False
         self.clear()
@@ -220,8 +303,8 @@ class EventSink(_EventDriver):
         if not value:
             self._resumed.set()
 
-    async def receive(self) -> list[int]:
-        """Wait for a packet; return its beats."""
+    async def receive(self) -> Received:
+        """Wait for a packet."""
         while not self._packets:
             self._arrived.clear()
             await self._arrived.wait()
@@ -234,7 +317,7 @@ class EventSink(_EventDriver):
         self._restart()
 
     async def _run(self) -> None:
-        beats: list[int] = []
+        packet = Received([], [])
         await self._edge
         while True:
             gap = self._gap()
@@ -251,8 +334,9 @@ class EventSink(_EventDriver):
             while not int(self._valid.value):  # as it was before this edge
                 await RisingEdge(self._valid)
                 await self._edge
-            beats.append(int(self._data.value))
+            packet.beats.append(int(self._data.value))
+            packet.clocks.append(self._clock())
             if int(self._last.value):
-                self._packets.append(beats)
-                beats = []
+                self._packets.append(packet)
+                packet = Received([], [])
                 self._arrived.set()

@@ -133,6 +133,22 @@ def verilog(
 
 
 @app.command()
+def registers(
+    name: PresetOption = Preset.default,
+    readout: ReadoutOption = None,
+    schedule: ScheduleOption = None,
+    settings: SetOption = None,
+) -> None:
+    """Write the register map to build/registers: SystemRDL, HTML, C header, Python constants."""
+    from synth.register_files import write_register_files
+
+    params = _params(name, readout, schedule, settings)
+    paths = write_register_files(params, ROOT / "build" / "registers")
+    names = ", ".join(path.name for path in paths)
+    console.print(f"{_shown(paths[0].parent)}: {names}, configuration {params.config_hash}")
+
+
+@app.command()
 def cosim(
     count: TokensOption = 1200,
     seed: SeedOption = 0,

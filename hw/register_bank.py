@@ -139,7 +139,8 @@ class RegisterBank(Component):
     write_index, read_index : Out(8)
         Lane or row of an array that is written, and that is read.
     trim_write : Out(1), trim_data : out, signed, trim_bits; trim_read : in
-        Trims: written in this clock; what ``read_index`` reads in the same clock (trims).
+        Trims: written in this clock; what ``read_index`` reads in the same clock, in which it is
+        not looked at when ``trim_write`` is 1, so that one port can serve both (trims).
     q_write : Out(1), q_data : out, q_bits
         Query of the self-test: written in this clock (self-test).
     count_read : in, signed, sum_bits
@@ -153,7 +154,7 @@ class RegisterBank(Component):
 
     Timing
     ------
-    Data are offered `read_clk` clocks after a read's address is taken. A write's response is
+    Data are offered `read_clk` clocks after a read's address is taken, or one more. A write's response is
     offered `response_clk` clocks after address and data are there, if it need not wait, and else
     after something has been pending for a clock and the head is quiet. ``irq`` follows an event
     after `latency_clk` clocks.
@@ -260,7 +261,7 @@ class RegisterBank(Component):
 
     # --- channels ---------------------------------------------------------------------------
     def _read(self, m: Module, shown: Mapping[tuple[str, str], Value]) -> None:
-        """Take an address, look it up in the clock after, offer what was found."""
+        """Take an address, look it up in the next clock without a trim write, offer the word."""
         reading = Signal()
         refused = Signal(name="read_refused")
         address = Signal(ADDRESS_BITS - _WORD_LSB, name="read_address")
@@ -291,7 +292,8 @@ class RegisterBank(Component):
         ]
         with m.If(self.s_axil_arvalid & self.s_axil_arready):
             m.d.sync += [reading.eq(1), address.eq(self.s_axil_araddr[_WORD_LSB:])]
-        with m.If(reading):
+        looked_up = reading & ~self.trim_write if "trim" in arrays else reading
+        with m.If(looked_up):
             m.d.sync += [
                 reading.eq(0),
                 self.s_axil_rvalid.eq(1),

@@ -206,7 +206,8 @@ class Sequencer(SequencerInterface):
     ============= ======================= ==================================================
 
     A packet that only writes replaces everything after the first guard by *write V* and a guard.
-    A column is rewritten in both arrays at once, when no packet is being dealt with.
+    A column is rewritten in both arrays at once, when no packet is being dealt with; packets and
+    refreshes that both wait take turns.
     Each phase is one flip-flop that drives its control line, so no line has glitches. No charge
     waits for anybody: a query that has begun runs through to its integer sums, whatever the
     result stream's receiver does.
@@ -284,13 +285,15 @@ class Sequencer(SequencerInterface):
         admits = self.idle & self.packet.valid
         if p.refresh:
             rewriting = self.k_refresh
+            yields = Signal()  # a column was rewritten just now: a packet goes first
+            m.d.sync += yields.eq(self.refreshed)
             m.d.comb += [
-                self.k_read.eq(self.idle & self.refresh),
+                self.k_read.eq(self.idle & self.refresh & ~(yields & self.packet.valid)),
                 self.v_read.eq(self.k_read),
                 self.v_refresh.eq(self.k_refresh),
                 self.refreshed.eq(self.k_refresh & last),
             ]
-            admits &= ~self.refresh
+            admits &= ~self.k_read
             with m.If(self.k_read):
                 m.d.sync += [
                     self.idle.eq(0),

@@ -33,7 +33,8 @@ class StreamingSequencer(SequencerInterface):
     reset and integrated while the scores of the query before are still being converted, and the
     same holds for the outputs. The bank lines say which set a phase uses.
 
-    A refresh is admitted as a packet is, and before one that waits. It writes K in array 1's
+    A refresh is admitted as a packet is, and before one that waits, unless for all to be quiet,
+    and it is. It writes K in array 1's
     stage; its V follows when array 2 is not in use, before the V of any packet admitted later. No
     refresh is admitted until the V of the one before has been written, so packets and refreshes
     that both wait take turns.
@@ -152,8 +153,17 @@ class StreamingSequencer(SequencerInterface):
         admits_write = Signal()  # K of a packet is written from the next clock on
         starts_k = admits_write
         offered = self.packet.valid & free_1
+        refused = error != PacketError.NONE
         if p.refresh:
-            m.d.comb += self.k_read.eq(self.refresh & free_1 & writable & ~refresh_pending)
+            # A packet that must wait until all is quiet is not kept waiting when it is.
+            yields = (
+                self.packet.valid
+                & quiet
+                & Mux(refused, packet.queries & (slots != 0), packet.flushes)
+            )
+            m.d.comb += self.k_read.eq(
+                self.refresh & free_1 & writable & ~refresh_pending & ~yields
+            )
             starts_k = admits_write | self.k_read
             offered &= ~self.k_read
             with m.If(self.k_read):
@@ -164,7 +174,7 @@ class StreamingSequencer(SequencerInterface):
                 ]
         m.d.sync += answering.eq(0)  # always taken at once; set again below
         with m.If(offered):
-            with m.If(error != PacketError.NONE):
+            with m.If(refused):
                 # An invalid answer keeps its place: it waits for those before it.
                 with m.If(~packet.queries | (quiet & (slots != 0))):
                     m.d.comb += [self.failed.eq(error), self.packet.ready.eq(1)]

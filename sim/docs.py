@@ -7,6 +7,7 @@ configuration and which tools it was measured with, and is stale when the config
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import json
@@ -24,6 +25,7 @@ from hw.params import HeadParams
 from hw.presets import PRESETS
 from sim.results import ROOT, write_text_whole
 from sim.retention import RetentionStudy
+from synth.register_files import markdown_table
 from synth.verilog import write_verilog
 
 __all__ = ["MEASURED", "stale_documents", "update_documents"]
@@ -112,6 +114,11 @@ def _head_timing() -> str:
         )
     header = ("preset", "window x rows x lanes", "write and query", "query only", "interval")
     return _table((*header, "token beats", "result beats"), rows)
+
+
+def _register_map() -> str:
+    complete = dataclasses.replace(PRESETS["default"], heads=2, refresh=True)
+    return markdown_table(complete) + f"\nConfiguration `{complete.config_hash}`.\n"
 
 
 def _cosim() -> str:
@@ -291,6 +298,7 @@ def _parts() -> dict[str, Callable[[], str]]:
         "head-parameters": _head_parameters,
         "head-ports": _head_ports,
         "head-timing": _head_timing,
+        "register-map": _register_map,
         "cosim-figures": _cosim,
         "analog-bench": _bench,
         "area-blocks": _area,

@@ -88,12 +88,14 @@ def test_references_are_software_of_their_own(path):
     names = imported(parse(path))
     assert packages(names) <= set(sys.stdlib_module_names) | {"hw", "sim"}
     from_hw = {name for name in names if name.split(".")[0] == "hw"}
-    assert all(name.startswith(("hw.params", "hw.packet")) for name in from_hw), from_hw
+    assert all(name.startswith(("hw.params", "hw.packet", "hw.registers")) for name in from_hw), (
+        from_hw
+    )
     from_sim = {name for name in names if name.split(".")[0] == "sim"}
     assert all(name.startswith("sim.reference.") for name in from_sim), from_sim
 
 
-@pytest.mark.parametrize("module", ("hw.params", "hw.packet"))
+@pytest.mark.parametrize("module", ("hw.params", "hw.packet", "hw.registers"))
 def test_what_references_may_import_is_pure_software(module):
     path = ROOT / (module.replace(".", "/") + ".py")
     assert packages(imported(parse(path))) <= set(sys.stdlib_module_names) | {"hw"}

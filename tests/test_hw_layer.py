@@ -397,7 +397,7 @@ def test_fill_and_wrap(params):
     run(params, bench)
 
 
-@both_schedules()
+@both_schedules("tiny", "three-subtiles", "slow-write", "long-guard", "wide-sums")
 @seeds(1)
 def test_random_traffic_and_stalls(params, seed):
     """Good and bad packets mixed, stalls on both streams, the event counters cleared at times."""
@@ -432,15 +432,15 @@ def test_refused_packets_among_writes(params):
     run(params, bench)
 
 
-@small("tiny", "slow-write", "all-one", "bytes", "wide-sums")
-@seeds(3, 4)
+@small("tiny", "slow-write", "all-one", "bytes")
+@seeds(3)
 def test_both_schedules_give_the_same_answers(params, seed):
     """The same packets, good and bad; stalls of their own; the beats that leave are equal."""
     received = []
-    for slots in (None, 1, 3, 4):
+    for slots in (None, 1, 4):
         rng = random.Random(seed)
         packets = []
-        for beats in traffic(params, rng, 30):
+        for beats in traffic(params, rng, 20):
             packets += [beats, good(params, rng.choice((W, B, B, Q)), rng)]
 
         async def bench(head: LayerBench, packets=packets) -> None:
@@ -452,7 +452,7 @@ def test_both_schedules_give_the_same_answers(params, seed):
 
         fields = {} if slots is None else {"schedule": "streaming", "result_slots": slots}
         run(dataclasses.replace(params, **fields), bench, seed=100 * seed + (slots or 0))
-    assert len(received[0]) > 40
+    assert len(received[0]) > 30
     assert all(beats == received[0] for beats in received)
 
 
@@ -547,7 +547,11 @@ def streaming(params, **fields) -> HeadParams:
 
 
 INTERVALS = {
-    **HEADS,
+    **{
+        name: HEADS[name]
+        for name in ("tiny", "slow-write", "tiny-streaming", "bytes-streaming", "tiny-complete")
+    },
+    "layer": PRESETS["tiny-layer"],
     "many-token-beats": MANY_TOKEN_BEATS,
     "many-result-beats": MANY_RESULT_BEATS,
 }
@@ -568,8 +572,9 @@ STREAMING_INTERVALS = {
 
 async def send_in_a_row(head: LayerBench, count: int) -> list[int]:
     """Clocks of the headers of packets that always wait, a result stream that never does."""
+    p = head.params
     for _ in range(count):
-        head.send(good(head.params, B, head.rng))
+        head.send(*(token_beats(p, B, 0, **sections(p, B, head.rng)) for _ in head.streams))
     await head.drain()
     assert len(head.one.header_at) == count
     return head.one.header_at
@@ -607,7 +612,7 @@ def test_interval_clk_of_each_loop(name):
     run(params, bench)
 
 
-@seeds(1, 2, 3)
+@seeds(1)
 def test_interval_of_any_head(seed):
     """The figure of the head against the timetable of many packets, for heads of many shapes."""
     rng = random.Random(seed)

@@ -219,13 +219,13 @@ class Bank:
         if self.rules["b"].clock(bvalid, bready, clk.get("s_axil_bresp")):
             assert clk.get("s_axil_bresp") == self.responses[0]
             self.got_b.append(self.responses.pop(0))
-        # Reads: looked up in the clock after the address was taken.
+        # Reads: looked up in the first clock after the address was taken without a trim write.
         rvalid, rready = clk.get("s_axil_rvalid"), bool(clk.ctx.get(clk.dut.s_axil_rready))
         assert rvalid == bool(self.answers), "data too many, or too late"
         if self.rules["r"].clock(rvalid, rready, clk.get("s_axil_rdata", "s_axil_rresp")):
             assert clk.get("s_axil_rdata", "s_axil_rresp") == self.answers[0]
             self.got_r.append(self.answers.pop(0))
-        if last["reading"] is not None:
+        if last["reading"] is not None and not ("trim_write" in names and clk.get("trim_write")):
             address = last["reading"]
             index = clk.get("read_index") if "read_index" in names else 0
             if "trim_read" in names:
