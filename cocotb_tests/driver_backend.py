@@ -13,11 +13,20 @@ from typing import Any
 from cocotb_tests.runner import ROOT, SimulationError, prepare_head, run_simulation
 from hw.params import HeadParams
 from sim.driver.byte_stream import ByteStreamBackend
+from sim.driver.calibrate_job import Connect
 from sim.driver.transport import SocketTransport
 
-__all__ = ["SimulatedBackend"]
+__all__ = ["SimulatedBackend", "connect_simulated"]
 
 _START_S = 60.0  # in which a simulator that has been built starts
+
+
+def connect_simulated(simulator: str) -> Connect:
+    """Give devices in a simulator to `sim.driver.calibrate_job.run_calibrate`."""
+    return lambda params, analog: (
+        SimulatedBackend(params, simulator=simulator, **analog),
+        f"Verilog and array models on {simulator}",
+    )
 
 
 class SimulatedBackend(ByteStreamBackend):
