@@ -15,6 +15,7 @@
 #   make soak PACKETS=20000 SEED=0  random packets, stalls and resets on a small head
 #   make area [LIBERTY=file]        cells, area and gate equivalents by block; what features cost
 #   make retention TOKENS=1200      what leakage costs real tokens, and what refresh gives back
+#   make calibrate [SEED=0]         offsets of converters before and after trimming; PRESET=, SET=
 #   make bench                      speed ratios against named limits
 #   make formal                     proofs
 #   make mutants                    mutation campaign
@@ -42,7 +43,8 @@ LIBERTY ?=
 SET ?=
 MUTANTS ?= 200
 
-.PHONY: demo setup test verilog registers package cosim soak area retention bench formal mutants report docs docs-check lint clean distclean
+.PHONY: demo setup test verilog registers package cosim soak area retention calibrate bench formal \
+  mutants report docs docs-check lint clean distclean
 
 demo: .venv/.ready
 	$(GAINCELL) demo --preset $(PRESET) $(TRACE) --simulator $(SIMULATOR) \
@@ -70,6 +72,10 @@ area: .venv/.ready
 
 retention: .venv/.ready
 	$(GAINCELL) retention $(TRACE)
+
+calibrate: .venv/.ready
+	$(GAINCELL) calibrate --preset $(PRESET) --seed $(SEED) \
+	  $(foreach setting,$(SET),--set $(setting))
 
 bench formal report docs docs-check: .venv/.ready
 	$(GAINCELL) $@

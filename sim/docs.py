@@ -35,7 +35,17 @@ _PART = re.compile(
     r"(?P<begin><!-- BEGIN (?P<name>[\w-]+) -->\n)(?P<body>.*?)(?P<end><!-- END (?P=name) -->)",
     re.DOTALL,
 )
-_RESULTS = ("cosim", "tokens", "area", "bench", "formal", "mutants", "soak", "retention")
+_RESULTS = (
+    "cosim",
+    "tokens",
+    "area",
+    "bench",
+    "formal",
+    "mutants",
+    "soak",
+    "retention",
+    "calibrate",
+)
 _PICTURES = ("waveform.png", "attention.png", "area.png", "retention.png")
 
 
@@ -276,6 +286,28 @@ def _soak() -> str:
     )
 
 
+def _calibrate() -> str:
+    result = _measured("calibrate")
+    meanings = {
+        "lane_rms": "offset of a lane, root mean square over lanes",
+        "rms": "difference of a sum, root mean square",
+        "mean_abs": "difference of a sum, mean magnitude",
+        "max_abs": "difference of a sum, largest",
+    }
+    rows = [
+        (text, f"{result['before'][name]:.3g}", f"{result['after'][name]:.3g}")
+        for name, text in meanings.items()
+    ]
+    lanes = len(result["trims"]) * len(result["trims"][0])
+    how = (
+        f"\nIn counts, against ideal converters. Offsets of {result['sigma_counts']:g} counts "
+        f"(standard deviation) per sub-tile and lane, seed {result['seed']}; {lanes} lanes; "
+        f"estimated from {result['queries']} queries over {result['tokens']} known tokens "
+        f"({result['method']}), checked on {result['held_out']} others; {result['device']}."
+    )
+    return _table(("what", "before", "after"), rows) + how + _provenance(result)
+
+
 def _formal() -> str:
     result = _measured("formal")
     rows = [
@@ -307,6 +339,7 @@ def _parts() -> dict[str, Callable[[], str]]:
         "mutants": _mutants,
         "retention": _retention,
         "soak": _soak,
+        "calibrate": _calibrate,
         "tokens-figures": _tokens,
     }
     for path in sorted((ROOT / "hw").glob("*.py")):

@@ -48,8 +48,8 @@ def test_the_offsets_put_in_are_found(params, method):
         offsets = put_in(params, 0.6, seed)
         # A mean of 100 roundings, less those at full scale, of as many sub-tiles.
         error = report.offsets - offsets
-        assert np.abs(error).max() < 0.4
-        assert np.sqrt(np.mean(error**2)) < 0.15
+        assert np.abs(error).max() < 0.5
+        assert np.sqrt(np.mean(error**2)) < 0.25
         assert report.trims.tolist() == trims.tolist() == np.rint(report.offsets).tolist()
         assert report.limited == 0
         assert report.samples_least >= 20
@@ -57,7 +57,7 @@ def test_the_offsets_put_in_are_found(params, method):
         assert report.after.rms < report.before.rms
         before.append(report.before.lane_rms**2)
         after.append(report.after.lane_rms**2)
-    assert sum(after) < sum(before) / 4
+    assert sum(after) < sum(before) / 2
     assert max(after) < 0.6**2, "half a count of rounding at most, and the estimate's own error"
 
 
