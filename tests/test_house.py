@@ -133,7 +133,7 @@ BLOCKS = sorted({name for name, _ in components()})
 
 
 def test_components_are_found():
-    assert {"head", "readout", "receiver", "sequencer", "window"} <= set(BLOCKS)
+    assert {"layer", "readout", "receiver", "sequencer", "window"} <= set(BLOCKS)
 
 
 @pytest.mark.parametrize("block", BLOCKS)
