@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import socket
 import threading
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -105,13 +106,12 @@ MAKERS = MODELS | {"simulated": simulated}
 SIMULATED = (pytest.mark.cosim, pytest.mark.xdist_group("driver-simulated"))
 
 
-@pytest.fixture(params=[*MODELS, pytest.param("simulated", marks=SIMULATED)])
-def connect(request):
+def connecting(kind: str) -> Iterator[Callable[[HeadParams], Driver]]:
     """Function that gives a driver of a fresh device; all are closed at the end."""
     drivers: list[Driver] = []
 
     def make(params: HeadParams) -> Driver:
-        drivers.append(Driver(MAKERS[request.param](params), params))
+        drivers.append(Driver(MAKERS[kind](params), params))
         return drivers[-1]
 
     yield make
@@ -119,10 +119,16 @@ def connect(request):
         driver.close()
 
 
+@pytest.fixture(params=[*MODELS, pytest.param("simulated", marks=SIMULATED)])
+def connect(request):
+    """Devices of every kind."""
+    yield from connecting(request.param)
+
+
 @pytest.fixture(params=MODELS)
 def connect_model(request):
-    """The same of models, whose shape costs nothing."""
-    return lambda params: Driver(MODELS[request.param](params), params)
+    """Devices of models, whose shape costs nothing."""
+    yield from connecting(request.param)
 
 
 class Oracle:

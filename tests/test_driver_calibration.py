@@ -150,3 +150,28 @@ def test_the_job_writes_what_it_found(tmp_path):
     assert written["config_hash"] == SMALL.config_hash
     assert written["after"]["lane_rms"] < written["before"]["lane_rms"]
     assert len(written["trims"][0]) == SMALL.lanes
+
+
+@pytest.mark.cosim
+@pytest.mark.xdist_group("driver-simulated")
+def test_the_simulated_device_gives_the_same_report(tmp_path):
+    from cocotb_tests.driver_backend import connect_simulated
+    from sim.driver.calibrate_job import run_calibrate
+
+    # Well above the half count that a trim cannot mend: two sub-tiles, few queries.
+    options = {"sigma": 1.5, "seed": 4, "queries": 24, "held_out": 24, "report_dir": tmp_path}
+    model = run_calibrate(TINY, **options)
+    simulated = run_calibrate(TINY, connect=connect_simulated("icarus"), **options)
+    assert model.pop("device") != simulated.pop("device")
+    assert simulated == model
+    assert model["after"]["rms"] < model["before"]["rms"]
+
+
+@pytest.mark.cosim
+@pytest.mark.xdist_group("driver-simulated")
+def test_a_simulator_that_fails_is_said_to():
+    from cocotb_tests.driver_backend import SimulatedBackend
+    from cocotb_tests.runner import SimulationError
+
+    with pytest.raises(SimulationError, match=r"did not start|tests failed"):
+        SimulatedBackend(TINY, no_such_field=1)
