@@ -42,6 +42,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import hw.column_mask
 import hw.readout
 import hw.receiver
+import hw.register_bank
 import hw.sequencer
 import hw.streaming_sequencer
 import hw.window
@@ -49,6 +50,7 @@ from hw.column_mask import ColumnMask
 from hw.params import HeadParams
 from hw.readout import CounterReadout, PopulationReadout
 from hw.receiver import Receiver
+from hw.register_bank import RegisterBank
 from hw.sequencer import Sequencer
 from hw.streaming_sequencer import StreamingSequencer
 from hw.window import Window
@@ -196,6 +198,7 @@ _COMPONENTS = {
     "Window": (hw.window, Window),
     "ColumnMask": (hw.column_mask, ColumnMask),
     "Receiver": (hw.receiver, Receiver),
+    "RegisterBank": (hw.register_bank, RegisterBank),
     "Sequencer": (hw.sequencer, Sequencer),
     "StreamingSequencer": (hw.streaming_sequencer, StreamingSequencer),
 }
