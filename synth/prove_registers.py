@@ -312,7 +312,7 @@ class RegisterMiter(Component):
     helper_ok : Out(1)
         Invariant that carries the induction.
     interesting : Out(1)
-        A setting has just become active, a refused write was answered, and a read waits.
+        A setting other than the reset value has just become active, a word is owed, a read waits.
 
     """
 
