@@ -681,7 +681,8 @@ def run_proofs(report_dir: Path | None = None) -> list[Row]:
         (``seeded_bugs``); there, "proved" says that all of that was done.
 
     """
-    from synth.prove_schedule import schedule_properties  # which imports this module
+    from synth.prove_registers import register_properties  # which import this module
+    from synth.prove_schedule import schedule_properties
 
     default = HeadParams()
     jobs = [job for params in READOUT_SIZES for job in _readout_jobs(params)]
@@ -689,6 +690,7 @@ def run_proofs(report_dir: Path | None = None) -> list[Row]:
     # The window is simple enough to be proved at its full size.
     jobs += _window_jobs(default, evidence=False)
     jobs += schedule_properties()
+    jobs += register_properties()
     columns = (TextColumn("proofs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns) as progress, ThreadPoolExecutor(2) as pool:
         task = progress.add_task("proofs", total=len(jobs))
