@@ -154,10 +154,10 @@ class RegisterBank(Component):
 
     Timing
     ------
-    Data are offered `read_clk` clocks after a read's address is taken, or one more. A write's response is
-    offered `response_clk` clocks after address and data are there, if it need not wait, and else
-    after something has been pending for a clock and the head is quiet. ``irq`` follows an event
-    after `latency_clk` clocks.
+    Data are offered `read_clk` clocks after a read's address is taken, or one more. A response is
+    offered `response_clk` clocks after address and data are there, if the write need not wait, and
+    else after something has been pending for a clock and the head is quiet. ``irq`` follows an
+    event after `latency_clk` clocks.
 
     """
 
