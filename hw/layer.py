@@ -373,11 +373,15 @@ class AttentionLayer(Component):
         for name, (flow, _) in AXIL_PORTS.items():
             inner, outer = getattr(registers, name), getattr(self, name)
             m.d.comb += inner.eq(outer) if flow == "in" else outer.eq(inner)
+        receivers = [channel.receiver for channel in self.channels]
+        between = Signal()  # no packet of the next step has begun to come in
         quiet = Signal()  # nothing but results that wait to leave
+        # Once one head's packet has begun, the others' must come in too, or the step never ends.
+        pause = registers.pause & between if p.heads > 1 else registers.pause
         m.d.comb += [
-            quiet.eq(
-                Cat(channel.receiver.quiet for channel in self.channels).all() & sequencer.idle
-            ),
+            between.eq(Cat(receiver.quiet for receiver in receivers).all()),
+            quiet.eq(between & sequencer.idle),
+            Cat(receiver.pause for receiver in receivers).eq(pause.replicate(p.heads)),
             self.idle.eq(quiet & Cat(channel.sender.idle for channel in self.channels).all()),
             self.irq.eq(registers.irq),
             registers.quiet.eq(quiet & ~sequencer.probe if p.self_test else quiet),
@@ -480,7 +484,6 @@ class AttentionLayer(Component):
             getattr(self, f"{results}_tvalid").eq(sender.m_axis_tvalid),
             getattr(self, f"{results}_tlast").eq(sender.m_axis_tlast),
             sender.m_axis_tready.eq(getattr(self, f"{results}_tready")),
-            receiver.pause.eq(registers.pause),
             step.sent[head].eq(sender.sent),
             # Codes, and a query's phases.
             mine(self.ana_k_code).eq(k_codes),
