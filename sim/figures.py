@@ -279,6 +279,8 @@ _STAGES = (
     ("readout", (("ana_readout", "count"),)),
     ("result beats", (("m_axis", "result"),)),
 )
+#: Letters that have room beside each other in the picture's width.
+_LETTERS = 185
 _PACKET_COLOURS = ("#2f7ebc", "#d9822b", "#3a9a6b", "#8a5fb0", "#b5515b", "#c9a227")
 
 
@@ -351,10 +353,10 @@ def draw_pipeline(path: Path, wave: Mapping[str, Any]) -> tuple[Path, Path]:
         raise ValueError("wave must hold at least one packet and its result, not none")
     clocks = max(span.end for span in spans)
     signals = {signal["name"]: signal["values"] for signal in wave["signals"]}
-    figure = Figure(figsize=(12.0, 4.3), facecolor="white", layout="constrained")
+    figure = Figure(figsize=(12.0, 3.8), facecolor="white", layout="constrained")
     axis: Axes = figure.subplots()
     axis.set_xlim(-1, clocks + 1)
-    axis.set_ylim(len(_STAGES) + 0.95, -0.95)
+    axis.set_ylim(len(_STAGES) + 0.15, -0.95)
     banks = {"ana_integrate": "ana_scores_bank", "ana_convert": "ana_convert_bank"}
     banks["ana_readout"] = "ana_readout_bank"
     for row, (_, phases) in enumerate(_STAGES):
@@ -365,11 +367,12 @@ def draw_pipeline(path: Path, wave: Mapping[str, Any]) -> tuple[Path, Path]:
             axis.barh(
                 row, span.clocks, left=span.start, height=0.62, color=colour, ec="white", lw=0.8
             )
-            text = names[span.line]
-            if span.clocks >= 8:
-                text += f"\n{span.clocks}"
-                if bank := signals.get(banks.get(span.line, "")):
-                    text += f", bank {bank[span.start]}"
+            detail = f"{span.clocks}"
+            if bank := signals.get(banks.get(span.line, "")):
+                detail += f", bank {bank[span.start]}"
+            texts = (f"{names[span.line]}\n{detail}", names[span.line], names[span.line].split()[0])
+            room = span.clocks * _LETTERS / clocks
+            text = next((t for t in texts if max(map(len, t.split("\n"))) <= room), "")
             axis.text(
                 span.start + span.clocks / 2,
                 row,
@@ -405,16 +408,8 @@ def draw_pipeline(path: Path, wave: Mapping[str, Any]) -> tuple[Path, Path]:
     for one, other in pairwise(results):
         measure(len(_STAGES) - 0.25, one.start, other.start, f"{other.start - one.start}")
     if len(results) > 1:
-        middle = (results[0].start + results[-1].start) / 2
-        axis.text(
-            middle,
-            len(_STAGES) + 0.3,
-            "interval",
-            ha="center",
-            va="center",
-            fontsize=8.5,
-            color=_INK,
-        )
+        text = {"ha": "right", "va": "center", "fontsize": 8.5, "color": _INK}
+        axis.text(results[0].start - 1, len(_STAGES) - 0.25, "interval", **text)
     axis.set_yticks(range(len(_STAGES)), [title for title, _ in _STAGES], fontsize=9.5, color=_INK)
     axis.tick_params(axis="y", length=0)
     axis.tick_params(axis="x", labelsize=8.5, colors=_MUTED)
