@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from amaranth.hdl import Fragment
 from amaranth.sim import Simulator, SimulatorContext
 
 from hw.layer import AttentionLayer
 from hw.packet import Command, token_beats
 from hw.params import HeadParams
 
-__all__ = ["RECORDED", "record_pipeline"]
+__all__ = ["RECORDED", "interval_bounds", "record_pipeline"]
 
 #: What is recorded; banks only of a streaming head.
 RECORDED = (
@@ -35,11 +36,11 @@ RECORDED = (
 _CLOCK_NS = 1.0
 
 
-def _small(params: HeadParams) -> HeadParams:
-    """One head of the same phases and packets; fewer columns, which neither depends on."""
+def _small(params: HeadParams, heads: int = 1) -> HeadParams:
+    """The same phases and packets; fewer columns, which neither depends on."""
     columns = 2
     sinks = min(params.sinks, params.subtiles * columns - 1)
-    return replace(params, columns=columns, heads=1, sinks=sinks)
+    return replace(params, columns=columns, heads=heads, sinks=sinks)
 
 
 def record_pipeline(params: HeadParams, *, packets: int) -> dict[str, Any]:
@@ -95,4 +96,30 @@ def record_pipeline(params: HeadParams, *, packets: int) -> dict[str, Any]:
         "clock_ns": _CLOCK_NS,
         "start": 0,
         "signals": [{"name": name, "width": 1, "values": values[name]} for name in names],
+    }
+
+
+def interval_bounds(params: HeadParams) -> dict[str, int]:
+    """Clocks that each loop leaves between packets that write and query, by what it goes through.
+
+    The longest is the interval, `hw.layer.AttentionLayer.interval_clk`.
+    """
+    p = _small(params, heads=params.heads)
+    layer = AttentionLayer(p)
+    Fragment.get(layer, None)  # Amaranth warns of what is never elaborated
+    sequencer, sender = layer.sequencer, layer.sender
+    receive = layer.receiver.latency_clk + sequencer.taken_clk + p.token_beats
+    if not p.streaming:
+        return {
+            "schedule": sequencer.interval_clk,
+            "token beats": receive,
+            "result beats": sender.latency_clk + p.result_beats,
+        }
+    life = sequencer.latency_clk + sender.latency_clk + p.result_beats + (p.heads > 1)
+    return {
+        "array 1": p.write_clk + p.guard_clk + p.integrate_clk,
+        "readout": p.guard_clk + p.readout_clk,
+        "token beats": receive,
+        "result beats": p.result_beats,
+        "result slots": -(-life // p.result_slots),
     }
