@@ -566,6 +566,7 @@ STREAMING_INTERVALS = {
     "token-beats": (streaming(MANY_TOKEN_BEATS), 29, True),
     "result-beats": (streaming(MANY_RESULT_BEATS, result_slots=5), 17, True),
     "one-slot": (streaming(SMALL["tiny"], result_slots=1), 56, True),
+    "one-slot-of-two-heads": (streaming(SMALL["tiny"], heads=2, result_slots=1), 57, True),
     "two-slots": (streaming(SMALL["tiny"], result_slots=2), 28, False),
     "three-slots": (streaming(SMALL["tiny"], result_slots=3), 20, True),
     "one-slot-on-a-narrow-bus": (streaming(MANY_RESULT_BEATS, result_slots=1), 28, True),
