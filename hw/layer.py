@@ -397,7 +397,7 @@ class AttentionLayer(Component):
             ),
         ]
         if p.shots:
-            m.d.comb += registers.saturated_lanes.eq(
+            m.d.comb += registers.saturated_results.eq(
                 sum(channel.sender.saturated_sent for channel in self.channels)
             )
         chosen = registers.head_select if p.heads > 1 else Const(0)
