@@ -1,4 +1,4 @@
-"""Real tokens through a head or layer and its array models; the simulated side of `gaincell cosim`."""
+"""Real tokens through a head or layer and array models; the simulated side of `gaincell cosim`."""
 
 from __future__ import annotations
 
