@@ -8,12 +8,14 @@
 #                                   SET='rows=80 lanes=65'
 #   make registers [PRESET=default] build/registers: register map as SystemRDL, HTML, C header and
 #                                   Python constants
+#   make package                    build/package/: the same, FuseSoC core, port documents, example
 #   make cosim TOKENS=1200 SEED=0   real tokens through Verilog and array model; LAYER=, HEAD= of the
 #                                   language model; PRESET=, READOUT=, SCHEDULE=, SET=,
 #                                   SIMULATOR=icarus
 #   make soak PACKETS=20000 SEED=0  random packets, stalls and resets on a small head
 #   make area [LIBERTY=file]        cells, area and gate equivalents by block; what features cost
 #   make retention TOKENS=1200      what leakage costs real tokens, and what refresh gives back
+#   make calibrate [SEED=0]         offsets of converters before and after trimming; PRESET=, SET=
 #   make bench                      speed ratios against named limits
 #   make formal                     proofs
 #   make mutants                    mutation campaign
@@ -41,7 +43,8 @@ LIBERTY ?=
 SET ?=
 MUTANTS ?= 200
 
-.PHONY: demo setup test verilog registers cosim soak area retention bench formal mutants report docs docs-check lint clean distclean
+.PHONY: demo setup test verilog registers package cosim soak area retention calibrate bench formal \
+  mutants report docs docs-check lint clean distclean
 
 demo: .venv/.ready
 	$(GAINCELL) demo --preset $(PRESET) $(TRACE) --simulator $(SIMULATOR) \
@@ -54,7 +57,7 @@ setup: .venv/.ready
 test: .venv/.ready
 	$(PYTHON) -m pytest -n 2 --dist loadgroup
 
-verilog registers: .venv/.ready
+verilog registers package: .venv/.ready
 	$(GAINCELL) $@ --preset $(PRESET) $(SETTINGS)
 
 cosim: .venv/.ready
@@ -69,6 +72,10 @@ area: .venv/.ready
 
 retention: .venv/.ready
 	$(GAINCELL) retention $(TRACE)
+
+calibrate: .venv/.ready
+	$(GAINCELL) calibrate --preset $(PRESET) --seed $(SEED) \
+	  $(foreach setting,$(SET),--set $(setting))
 
 bench formal report docs docs-check: .venv/.ready
 	$(GAINCELL) $@

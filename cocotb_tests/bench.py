@@ -126,7 +126,6 @@ class Bench:
             source.on_header = lambda head=head: self._header(head)
         self.bus = (LibraryBus if library else EventBus)(dut)
         self.registers = RegisterHost(dut, params, self.bus, self._written)
-        self._probes: list[Any] = []
         self.sent = _Sent()
         self.lanes_compared = 0
         self.answers = 0
@@ -282,7 +281,7 @@ class Bench:
             if values["soft_reset"] or values["clear_counters"]:
                 self.sent.clear(clock, events=bool(values["soft_reset"]))
             if values.get("test_start"):
-                oracle.between(self._probe())
+                oracle.between(oracle.probe)
         elif name == "sticky":
             cleared = {event for event, bit in values.items() if bit}
 
@@ -315,12 +314,6 @@ class Bench:
                 head.model.sinks = values["count"]
         elif name == "control":
             oracle.age_mask = bool(values.get("age_mask"))
-
-    def _probe(self) -> Any:
-        def convert() -> None:
-            self._probes.append(self.oracle.conversion())
-
-        return convert
 
     # --- waiting ----------------------------------------------------------------------------
     async def drain(self, most_us: int = 1000) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from cocotb.triggers import FallingEdge
 from numpy.typing import NDArray
 
 from analog_models.head import SteppedHead, unpack_bits
+from cocotb_tests.lines import reader, watcher
 from hw.params import HeadParams
 from hw.registers import LEVEL_BITS
 
@@ -43,6 +44,10 @@ class _Write:
     clocks: int = 0
 
 
+def _first() -> int:
+    return 0
+
+
 class ArrayBridge:
     """Steps the analog models with the control lines, once per clock.
 
@@ -62,32 +67,43 @@ class ArrayBridge:
 
     def __init__(self, dut: Any, params: HeadParams, arrays: Sequence[SteppedHead]) -> None:
         self._params, self._arrays = params, tuple(arrays)
-        self._clk, self._rst = dut.clk, dut.rst
-        self._k_write, self._v_write = dut.ana_k_write, dut.ana_v_write
-        self._subtile, self._column = dut.ana_subtile_select, dut.ana_column_select
-        self._k_code, self._v_code = dut.ana_k_code, dut.ana_v_code
-        self._q_pulse, self._mask = dut.ana_q_pulse, dut.ana_column_mask
-        self._scores_reset, self._integrate = dut.ana_scores_reset, dut.ana_integrate
-        self._outputs_reset, self._convert = dut.ana_outputs_reset, dut.ana_convert
-        self._readout, self._select = dut.ana_readout, dut.ana_readout_select
-        self._s_level, self._a_level = dut.ana_s_level, dut.ana_a_level
-        self._scores_bank = self._convert_bank = self._readout_bank = None
+        self._clk = dut.clk
+        self._rst, self._convert = watcher(dut.rst), watcher(dut.ana_convert)
+        self._k_write, self._v_write = watcher(dut.ana_k_write), watcher(dut.ana_v_write)
+        self._subtile, self._column = reader(dut.ana_subtile_select), reader(dut.ana_column_select)
+        self._k_code, self._v_code = reader(dut.ana_k_code), reader(dut.ana_v_code)
+        self._q_pulse, self._mask = reader(dut.ana_q_pulse), reader(dut.ana_column_mask)
+        self._scores_reset, self._integrate = (
+            watcher(dut.ana_scores_reset),
+            watcher(dut.ana_integrate),
+        )
+        self._outputs_reset, self._readout = (
+            watcher(dut.ana_outputs_reset),
+            watcher(dut.ana_readout),
+        )
+        self._select = reader(dut.ana_readout_select)
+        self._s_level, self._a_level = reader(dut.ana_s_level), reader(dut.ana_a_level)
+        # The simple schedule has one set of integrators only.
+        self._scores_bank = self._convert_bank = self._readout_bank = _first
         if params.streaming:
-            self._scores_bank, self._convert_bank = dut.ana_scores_bank, dut.ana_convert_bank
-            self._readout_bank = dut.ana_readout_bank
+            self._scores_bank, self._convert_bank, self._readout_bank = (
+                reader(dut.ana_scores_bank),
+                reader(dut.ana_convert_bank),
+                reader(dut.ana_readout_bank),
+            )
         self._signs_bank = 0
         self._pulse, self._sign = dut.ana_out_pulse, dut.ana_out_sign
+        self._driven = {self._pulse: 0, self._sign: 0}
         self._writing: dict[str, _Write | None] = {}
         self._converting = self._reading = False
         self._timed = self._arrays[0].params.tau_s is not None
         self._mask_raw, self._mask_bits = 0, np.zeros(params.window, np.bool_)
         self.write_clk = params.write_clk  #: clocks that each write must last
-        #: Lines that say, by array, that the write under way rewrites a column.
+        #: Lines that say, by array, that a write rewrites a column; for models that leak in time.
         self.refresh_lines: dict[str, Any] = {}
         self.conversions: deque[Conversion] = deque()  #: not yet looked at, oldest first
         #: Columns written and not yet looked at: column, clock, and whether it was rewritten.
         self.writes: dict[str, deque[tuple[int, int, bool]]] = {"key": deque(), "value": deque()}
-        self.columns_written = dict.fromkeys(self.writes, 0)
         self._scores_clk, self._outputs_clk = [0, 0], 0
         self.model_s = 0.0  #: seconds spent in the models
         self.bridge_s = 0.0  #: seconds spent in the bridge, the models' not included
@@ -96,25 +112,23 @@ class ArrayBridge:
         self.phi: list[NDArray[np.float64]] = []  #: phi of each in the first head, 0..1, (window,)
         self.clocks = 0  #: clocks seen
 
-    def _bank(self, line: Any) -> int:
-        """Integrators that a bank line selects; the simple schedule has one set only."""
-        return 0 if line is None else int(line.value)
-
     def _of_heads(self, packed: int, bits: int) -> list[int]:
         """Each head's part of a packed vector."""
         mask = (1 << bits) - 1
         return [packed >> bits * head & mask for head in range(len(self._arrays))]
 
     # --- writes -----------------------------------------------------------------------------
-    def _write(self, name: str, strobe: Any, code: Any, count: int) -> None:
+    def _write(
+        self, name: str, strobe: Callable[[], bool], code: Callable[[], int], count: int
+    ) -> None:
         """Hold or end a write of one array; decode its address and codes when they change."""
         held = self._writing.get(name)
-        if not int(strobe.value):
+        if not strobe():
             if held is not None:
                 self._end_write(name, held)
                 self._writing[name] = None
             return
-        raw = (int(self._subtile.value), int(self._column.value), int(code.value))
+        raw = (self._subtile(), self._column(), code())
         if held is None or held.raw != raw:
             if held is not None:
                 self._end_write(name, held)
@@ -126,10 +140,9 @@ class ArrayBridge:
             held = _Write(raw, [unpack_codes(part, count, bits) for part in parts])
             self._writing[name] = held
             column = self._params.columns * (raw[0].bit_length() - 1) + raw[1].bit_length() - 1
-            line = self.refresh_lines.get(name)
-            rewritten = line is not None and bool(int(line.value))
-            self.writes[name].append((column, self._arrays[0].now_clk, rewritten))
-            self.columns_written[name] += 1
+            if self._timed:
+                rewritten = bool(int(self.refresh_lines[name].value))
+                self.writes[name].append((column, self._arrays[0].now_clk, rewritten))
         held.clocks += 1
         subtile, column = raw[0].bit_length() - 1, raw[1].bit_length() - 1
         start = time.perf_counter()
@@ -149,16 +162,16 @@ class ArrayBridge:
 
     # --- phases -----------------------------------------------------------------------------
     def _columns(self) -> NDArray[np.bool_]:
-        raw = int(self._mask.value)
+        raw = self._mask()
         if raw != self._mask_raw:
             self._mask_raw, self._mask_bits = raw, unpack_bits(raw, self._params.window)
         return self._mask_bits
 
     def _convert_clock(self) -> None:
         p = self._params
-        bank = self._bank(self._convert_bank)
+        bank = self._convert_bank()
         mask = self._columns()
-        levels = self._of_heads(int(self._s_level.value), LEVEL_BITS)
+        levels = self._of_heads(self._s_level(), LEVEL_BITS)
         if not self._converting:
             self._converting = True
             if self.queries in self.keep_phi:
@@ -178,9 +191,9 @@ class ArrayBridge:
 
     def _readout_clock(self) -> None:
         p = self._params
-        bank = self._bank(self._readout_bank)
-        levels = self._of_heads(int(self._a_level.value), LEVEL_BITS)
-        select = int(self._select.value)
+        bank = self._readout_bank()
+        levels = self._of_heads(self._a_level(), LEVEL_BITS)
+        select = self._select()
         chosen = None if select == 2**p.subtiles - 1 else unpack_bits(select, p.subtiles)
         start = time.perf_counter()
         packed = [
@@ -188,14 +201,22 @@ class ArrayBridge:
             for array, level in zip(self._arrays, levels, strict=True)
         ]
         self.model_s += time.perf_counter() - start
-        self._pulse.value = self._packed([pulses for pulses, _ in packed])
-        self._sign.value = self._packed([signs for _, signs in packed])
+        self._answer([pulses for pulses, _ in packed], [signs for _, signs in packed])
         self._reading = True
+
+    def _answer(self, pulses: Sequence[int] | None, signs: Sequence[int] | None = None) -> None:
+        """Drive what the converters say; a write costs more than the comparison."""
+        for drive, parts in ((self._pulse, pulses), (self._sign, signs)):
+            if parts is not None:
+                packed = self._packed(parts)
+                if packed != self._driven[drive]:
+                    self._driven[drive] = packed
+                    drive.value = packed
 
     def step(self) -> None:
         """Pass one clock's control lines to the models and their pulses back."""
         p, arrays = self._params, self._arrays
-        if int(self._rst.value):
+        if self._rst():
             # A write cut off by reset leaves a column that the empty window masks.
             self._writing.clear()
             self._converting = False
@@ -204,36 +225,36 @@ class ArrayBridge:
         else:
             self._write("key", self._k_write, self._k_code, p.rows)
             self._write("value", self._v_write, self._v_code, p.lanes)
-        if int(self._scores_reset.value):
+        if self._scores_reset():
             # Another query's integration begins before this one's conversion does.
-            bank = self._bank(self._scores_bank)
+            bank = self._scores_bank()
             for array in arrays:
                 array.reset_scores(bank)
             self._scores_clk[bank] = arrays[0].now_clk
-        if int(self._integrate.value):
-            bank = self._bank(self._scores_bank)
-            parts = self._of_heads(int(self._q_pulse.value), p.rows)
+        if self._integrate():
+            bank = self._scores_bank()
+            parts = self._of_heads(self._q_pulse(), p.rows)
             start = time.perf_counter()
             for array, part in zip(arrays, parts, strict=True):
                 array.integrate_scores(unpack_bits(part, p.rows), bank)
             self.model_s += time.perf_counter() - start
-        if int(self._outputs_reset.value):
-            bank = self._bank(self._convert_bank)
+        if self._outputs_reset():
+            bank = self._convert_bank()
             for array in arrays:
                 array.reset_outputs(bank)
             self._outputs_clk = arrays[0].now_clk
-        if int(self._convert.value):
+        if self._convert():
             self._convert_clock()
         elif self._converting:
             # The converters decide their signs as soon as the charge is complete.
             self._converting = False
             signs = [array.output_signs_packed(self._signs_bank) for array in arrays]
-            self._sign.value = self._packed(signs)
-        if int(self._readout.value):
+            self._answer(None, signs)
+        if self._readout():
             self._readout_clock()
         elif self._reading:
             self._reading = False
-            self._pulse.value = 0
+            self._answer([0] * len(arrays))
         if self._timed:
             for array in arrays:
                 array.tick()
@@ -246,8 +267,8 @@ class ArrayBridge:
 
     async def run(self) -> None:
         """Step at every falling edge, for ever."""
-        self._pulse.value = 0
-        self._sign.value = 0
+        for drive in self._driven:
+            drive.value = 0
         edge = FallingEdge(self._clk)
         while True:
             await edge

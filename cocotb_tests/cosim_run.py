@@ -1,4 +1,4 @@
-"""Real tokens through one head and its array model; the simulated side of `gaincell cosim`."""
+"""Real tokens through a head or layer and array models; the simulated side of `gaincell cosim`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from cocotb._gpi_triggers import GPITrigger
 from cocotb.triggers import FallingEdge, RisingEdge
 from cocotb.utils import get_sim_time
 
-from cocotb_tests.bench import CLOCK_NS, HeadBench, load_job
+from cocotb_tests.bench import CLOCK_NS, Bench, load_job
+from hw.layer import stream_prefixes
 from hw.packet import Command
 from hw.params import HeadParams
 from sim.results import write_text_whole
 
-#: Signals of the waveform picture, in its order.
+#: Signals of the waveform picture, in its order; of several heads, the first one's streams.
 WAVE_SIGNALS = (
     "s_axis_tvalid",
     "s_axis_tlast",
@@ -64,44 +65,56 @@ class PythonTime:
         return self._sum_s + time.perf_counter() - self._entered
 
 
-async def record_wave(dut: Any, path: Path, clocks: int) -> None:
+def signal(dut: Any, params: HeadParams, name: str) -> Any:
+    """Port by its name in a head of one; of several heads, the first one's."""
+    for prefix, of_head in zip(("s_axis", "m_axis"), stream_prefixes(params, 0), strict=True):
+        name = name.replace(f"{prefix}_", f"{of_head}_", 1)
+    return getattr(dut, name)
+
+
+async def record_wave(dut: Any, params: HeadParams, path: Path, clocks: int) -> None:
     """Sample the control lines of the packet that comes next, one value per clock."""
     # At a rising edge values are still those of the clock that ends there.
-    await RisingEdge(dut.s_axis_tvalid)
+    signals = {name: signal(dut, params, name) for name in WAVE_SIGNALS}
+    await RisingEdge(signals["s_axis_tvalid"])
     values: dict[str, list[int]] = {name: [] for name in WAVE_SIGNALS}
     start = int(get_sim_time("ns")) // CLOCK_NS
     for _ in range(clocks):
         await RisingEdge(dut.clk)
-        for name in WAVE_SIGNALS:
-            values[name].append(int(getattr(dut, name).value))
+        for name, line in signals.items():
+            values[name].append(int(line.value))
     wave = {
         "clock_ns": CLOCK_NS,
         "start": start,
         "signals": [
-            {"name": name, "width": len(getattr(dut, name)), "values": values[name]}
-            for name in WAVE_SIGNALS
+            {"name": name, "width": len(line), "values": values[name]}
+            for name, line in signals.items()
         ],
     }
     write_text_whole(path, json.dumps(wave) + "\n")
 
 
-async def measure_latency(dut: Any) -> int:
+async def measure_latency(dut: Any, params: HeadParams) -> int:
     """Clocks from the last beat of the packet under way to the first beat of its answer."""
     # The receiver holds one packet: it stops being ready in the clock after the last beat.
-    await FallingEdge(dut.s_axis_tready)
+    await FallingEdge(signal(dut, params, "s_axis_tready"))
     taken = round(get_sim_time("ps"))
-    await RisingEdge(dut.m_axis_tvalid)
+    await RisingEdge(signal(dut, params, "m_axis_tvalid"))
     offered = round(get_sim_time("ps"))
     return (offered - taken) // (1000 * CLOCK_NS) + 1
 
 
-async def measure_interval(bench: HeadBench, packets: int) -> float:
-    """Clocks between answers, mean over the packets that are queued."""
-    times = []
-    for _ in range(packets):
+async def measure_interval(bench: Bench, packets: int) -> float:
+    """Clocks between answers of the first head, mean over the packets that are queued."""
+    times: list[int] = []
+    last = None
+    while len(times) < packets:
         await bench.answered()
-        times.append(round(get_sim_time("ps")))
-    return (times[-1] - times[0]) / (1000 * CLOCK_NS * (packets - 1))
+        answer = bench.channels[0].last_answer
+        if answer is not None and answer is not last:
+            last = answer
+            times.append(answer.clocks[-1])
+    return (times[-1] - times[0]) / (packets - 1)
 
 
 @cocotb.test()
@@ -110,16 +123,24 @@ async def real_tokens(dut: Any) -> None:
     python_time = PythonTime()
     job = load_job()
     params = HeadParams(**job["params"])
-    trace = np.load(job["codes"])
-    q, k, v = (trace[name].tolist() for name in ("q_codes", "k_codes", "v_codes"))
-    bench = HeadBench(dut, params, decay_per_token=job["decay_per_token"], library_streams=False)
+    traces = np.load(job["codes"])  # (heads, tokens, codes)
+    q, k, v = (traces[name].tolist() for name in ("q_codes", "k_codes", "v_codes"))
+    tokens, starts = len(q[0]), set(job["starts"]) - {0}
+    bench = Bench(dut, params, library=False, **job["analog"])
     bench.bridge.keep_phi = range(job["phi_first"], job["phi_first"] + job["phi_count"])
     await bench.start()
+    if params.refresh:
+        control = {"enable": 1, "refresh_enable": 1}
+        await bench.registers.write("control", **control)
 
     tag_limit = 2**params.tag_bits
 
     def send(token: int) -> None:
-        bench.send(Command.WRITE_QUERY, token % tag_limit, k=k[token], v=v[token], q=q[token])
+        for head in range(params.heads):
+            if token in starts:  # of a text of its own
+                bench.send(Command.FLUSH, 0, head=head)
+            codes = {"k": k[head][token], "v": v[head][token], "q": q[head][token]}
+            bench.send(Command.WRITE_QUERY, token % tag_limit, head=head, **codes)
 
     if job["stall_probability"]:
         bench.stall(job["seed"], job["stall_probability"])
@@ -127,14 +148,13 @@ async def real_tokens(dut: Any) -> None:
     clocks, start = bench.bridge.clocks, time.perf_counter()
     python_s = python_time.seconds()
     reported = start
-    in_a_row = range(len(q) - 1 - IN_A_ROW, len(q) - 1)
+    in_a_row = range(tokens - 1 - IN_A_ROW, tokens - 1)
     for token in range(in_a_row.start):
-        while len(bench.owed) > AHEAD:
-            await bench.answered()
+        await bench.ahead(AHEAD)
         send(token)
         if time.perf_counter() - reported > 0.5:
             reported = time.perf_counter()
-            progress.write_text(str(bench.answers), encoding="utf-8")
+            progress.write_text(str(bench.answers // params.heads), encoding="utf-8")
     await bench.drain()
     python_s = python_time.seconds() - python_s
     seconds = time.perf_counter() - start
@@ -143,17 +163,19 @@ async def real_tokens(dut: Any) -> None:
     # The last tokens, no stream stalling: some in a row for the interval, then one alone for its
     # latency and its waveform.
     bench.go()
+    if params.refresh:
+        await bench.registers.write("control", enable=1, refresh_enable=0)
     for token in in_a_row:
         send(token)
     interval = await measure_interval(bench, len(in_a_row))
     await bench.drain()
-    wave = cocotb.start_soon(record_wave(dut, Path(job["wave"]), job["wave_clocks"]))
-    send(len(q) - 1)
-    latency = await measure_latency(dut)
+    wave = cocotb.start_soon(record_wave(dut, params, Path(job["wave"]), job["wave_clocks"]))
+    send(tokens - 1)
+    latency = await measure_latency(dut, params)
     await wave
     await bench.drain()
     np.save(job["phi"], np.array(bench.bridge.phi))
-    progress.write_text(str(bench.answers), encoding="utf-8")
+    progress.write_text(str(tokens), encoding="utf-8")
 
     parts_s = {
         "array_model": bench.bridge.model_s,
@@ -165,7 +187,8 @@ async def real_tokens(dut: Any) -> None:
     parts_s["simulator"] = seconds - python_s
     shares = {part: part_s / seconds for part, part_s in parts_s.items()}
     figures = {
-        "tokens": bench.answers,
+        "tokens": tokens,
+        "answers": bench.answers,
         "lanes_compared": bench.lanes_compared,
         "mismatches": len(bench.mismatches),
         "first_mismatch": bench.mismatches[0] if bench.mismatches else None,
@@ -175,9 +198,10 @@ async def real_tokens(dut: Any) -> None:
         "seconds": seconds,
         "clocks_per_second": clocks / seconds,
         "tokens_per_second": in_a_row.start / seconds,
-        "full_scale_lanes": bench.oracle.full_scale_lanes,
+        "full_scale_lanes": bench.sent.full_scale,
         "time_share": shares,
     }
     write_text_whole(Path(job["figures"]), json.dumps(figures, indent=2) + "\n")
-    bench.check()
-    assert bench.answers == len(q), f"{bench.answers} answers to {len(q)} tokens"
+    await bench.check()
+    wanted = tokens * params.heads
+    assert bench.answers == wanted, f"{bench.answers} answers to {wanted} packets"

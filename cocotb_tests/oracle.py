@@ -85,8 +85,7 @@ class LayerOracle:
         self._between: deque[tuple[int, Callable[[], None]]] = deque()
         self._steps: deque[tuple[Packet, ...]] = deque()
         self._done = 0  # steps carried out
-        self.on_probe: Callable[[Conversion], None] | None = None
-        self.check_mask: Callable[[Conversion], None] | None = None
+        self.last_probe: np.ndarray | None = None  #: columns that took part in the last self-test
         self.reset()
 
     # --- state ------------------------------------------------------------------------------
@@ -230,6 +229,10 @@ class LayerOracle:
             )
             head.owed.append(Expected(answer, combined.full_scale))
 
+    def probe(self) -> None:
+        """Carry a self-test out."""
+        self.last_probe = self.conversion().mask
+
     # --- what the arrays were seen to do ------------------------------------------------------
     @property
     def _timed(self) -> bool:
@@ -240,8 +243,6 @@ class LayerOracle:
         conversion = self._bridge.conversions.popleft()
         if self._timed:
             self._rewritten(conversion)
-        if self.check_mask is not None:
-            self.check_mask(conversion)
         valid = np.arange(self.params.window) < self.occupancy
         seen = conversion.mask
         wrong = (seen & ~valid) if self.age_mask else (seen ^ valid)

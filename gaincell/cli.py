@@ -149,6 +149,23 @@ def registers(
 
 
 @app.command()
+def package(
+    name: PresetOption = Preset.default,
+    readout: ReadoutOption = None,
+    schedule: ScheduleOption = None,
+    settings: SetOption = None,
+) -> None:
+    """Write build/package/: Verilog, FuseSoC core, port documents, an instantiation."""
+    from synth.package import write_package
+
+    params = _params(name, readout, schedule, settings)
+    paths = write_package(params, ROOT / "build" / "package")
+    for path in paths:
+        console.print(_shown(path))
+    console.print(f"configuration {params.config_hash}")
+
+
+@app.command()
 def cosim(
     count: TokensOption = 1200,
     seed: SeedOption = 0,
@@ -296,6 +313,53 @@ def retention(
         "error: of the outputs, RMS; others: integer sums that differ; phi: correlation; "
         "tokens: columns with more than half of their stored deviation"
     )
+
+
+@app.command()
+def calibrate(
+    name: PresetOption = Preset.default,
+    settings: SetOption = None,
+    sigma: Annotated[
+        float, typer.Option(min=0.0, help="Spread of the converters' offsets, in counts.")
+    ] = 0.6,
+    seed: SeedOption = 0,
+    queries: Annotated[int, typer.Option(min=1, help="Queries to estimate offsets from.")] = 64,
+    held_out: Annotated[int, typer.Option(min=1, help="Other queries, to check with.")] = 64,
+    simulator: Annotated[
+        Simulator | None, typer.Option(help="Verilog in this simulator instead of the model.")
+    ] = None,
+) -> None:
+    """Calibrate a device whose converters have offsets; what is left before and after."""
+    from sim.driver.calibrate_job import run_calibrate
+
+    connect = None
+    if simulator is not None:
+        from cocotb_tests.driver_backend import connect_simulated
+
+        connect = connect_simulated(simulator.value)
+    with _progress("measurements") as progress:
+        task = progress.add_task("calibrating", total=None)
+        figures = run_calibrate(
+            _params(name, settings=settings),
+            sigma=sigma,
+            seed=seed,
+            queries=queries,
+            held_out=held_out,
+            connect=connect,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    table = Table(title=f"Sums of lanes against ideal converters, {figures['device']}, in counts")
+    for column in ("", "before", "after"):
+        table.add_column(column, justify="left" if not column else "right")
+    meanings = {
+        "lane_rms": "offset of a lane, root mean square",
+        "rms": "difference, root mean square",
+        "mean_abs": "difference, mean magnitude",
+        "max_abs": "difference, largest",
+    }
+    for figure, meaning in meanings.items():
+        table.add_row(meaning, *(f"{figures[when][figure]:.3g}" for when in ("before", "after")))
+    console.print(table)
 
 
 @app.command()
@@ -469,6 +533,7 @@ def docs_check() -> None:
 def main() -> None:
     """Run the program; an expected failure is one line on standard error, not a traceback."""
     from cocotb_tests.runner import SimulationError
+    from sim.driver.errors import DriverError
     from synth.yosys import YosysError
 
     try:
@@ -477,6 +542,6 @@ def main() -> None:
         if end.code == _INTERRUPTED:  # Typer has turned the interrupt into this
             Console(stderr=True).print("interrupted; results of finished jobs are kept")
         raise
-    except (ValueError, OSError, SimulationError, YosysError) as error:
+    except (ValueError, OSError, DriverError, SimulationError, YosysError) as error:
         Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False)
         sys.exit(1)

@@ -373,11 +373,13 @@ class AttentionLayer(Component):
         for name, (flow, _) in AXIL_PORTS.items():
             inner, outer = getattr(registers, name), getattr(self, name)
             m.d.comb += inner.eq(outer) if flow == "in" else outer.eq(inner)
+        between = Signal()  # no head has begun a step
         quiet = Signal()  # nothing but results that wait to leave
         m.d.comb += [
-            quiet.eq(
-                Cat(channel.receiver.quiet for channel in self.channels).all() & sequencer.idle
-            ),
+            between.eq(Cat(channel.receiver.quiet for channel in self.channels).all()),
+            # A step that one head has begun comes in to its end.
+            *(channel.receiver.pause.eq(registers.pause & between) for channel in self.channels),
+            quiet.eq(between & sequencer.idle),
             self.idle.eq(quiet & Cat(channel.sender.idle for channel in self.channels).all()),
             self.irq.eq(registers.irq),
             registers.quiet.eq(quiet & ~sequencer.probe if p.self_test else quiet),
@@ -395,7 +397,7 @@ class AttentionLayer(Component):
             ),
         ]
         if p.shots:
-            m.d.comb += registers.saturated_lanes.eq(
+            m.d.comb += registers.saturated_results.eq(
                 sum(channel.sender.saturated_sent for channel in self.channels)
             )
         chosen = registers.head_select if p.heads > 1 else Const(0)
@@ -480,7 +482,6 @@ class AttentionLayer(Component):
             getattr(self, f"{results}_tvalid").eq(sender.m_axis_tvalid),
             getattr(self, f"{results}_tlast").eq(sender.m_axis_tlast),
             sender.m_axis_tready.eq(getattr(self, f"{results}_tready")),
-            receiver.pause.eq(registers.pause),
             step.sent[head].eq(sender.sent),
             # Codes, and a query's phases.
             mine(self.ana_k_code).eq(k_codes),

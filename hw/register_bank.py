@@ -132,8 +132,8 @@ class RegisterBank(Component):
         Constants that are shown.
     failed : In(PacketError)
         Kind of the packet or step refused in this clock, else NONE.
-    full_scale_lanes, saturated_lanes : in
-        Lanes at full scale, and (shots) lanes cut, in this clock, of all heads.
+    full_scale_lanes, saturated_results : in
+        Lanes at full scale, and (shots) results with a lane cut, sent in this clock by all heads.
     advance, answered, refreshed : In(1)
         A column was written; a valid query's sums are complete; a column was rewritten (refresh).
     write_index, read_index : Out(8)
@@ -154,10 +154,10 @@ class RegisterBank(Component):
 
     Timing
     ------
-    Data are offered `read_clk` clocks after a read's address is taken, or one more. A write's response is
-    offered `response_clk` clocks after address and data are there, if it need not wait, and else
-    after something has been pending for a clock and the head is quiet. ``irq`` follows an event
-    after `latency_clk` clocks.
+    Data are offered `read_clk` clocks after a read's address is taken, or one more. A response is
+    offered `response_clk` clocks after address and data are there, if the write need not wait, and
+    else after something has been pending for a clock and the head is quiet. ``irq`` follows an
+    event after `latency_clk` clocks.
 
     """
 
@@ -192,7 +192,7 @@ class RegisterBank(Component):
         if p.heads > 1:
             ports["head_select"] = Out(range(p.heads))
         if p.shots:
-            ports["saturated_lanes"] = In(lanes)
+            ports["saturated_results"] = In(lanes)
         if p.age_bits:
             ports |= {"stale": In(1), "oldest_age": In(p.age_bits)}
         if p.refresh:
@@ -433,7 +433,7 @@ class RegisterBank(Component):
             cleared = (done("sticky") & bit) | self.soft_reset
             m.d.comb += status.clear_sticky[field.name].eq(cleared)
         if p.shots:
-            m.d.comb += status.saturated_lanes.eq(self.saturated_lanes)
+            m.d.comb += status.saturated_results.eq(self.saturated_results)
         if p.refresh:
             m.d.comb += status.refreshed.eq(self.refreshed)
         if p.age_bits:

@@ -682,7 +682,7 @@ class RegisterMap:
             "empty_errors": (p.event_bits, True, "Queries on an empty window."),
             "step_errors": (p.event_bits, p.heads > 1, "Steps whose packets did not agree."),
             "full_scale_total": (p.event_bits, True, "Lanes sent that were at full scale."),
-            "saturated_total": (p.event_bits, p.shots, "Lanes whose accumulated result was cut."),
+            "saturated_total": (p.event_bits, p.shots, "Results sent of which a lane was cut."),
             "refreshes": (p.event_bits, p.refresh, "Columns rewritten."),
             "clocks_busy": (_CLOCK_BITS, True, "Clocks in which something was in flight or held."),
             "clocks_idle": (_CLOCK_BITS, True, "Clocks in which nothing was."),

@@ -107,7 +107,7 @@ class ShotAccumulator(Component):
                 limits.append(limit)
                 results.append(result)
             else:
-                results.append(Cat(shot, shot[-1].replicate(p.result_bits))[: p.result_bits])
+                results.append(shot)  # as wide as a result, with trim or without
         m.d.comb += self.results.eq(Cat(*results))
         if p.trim_bits:
             m.d.comb += self.trim_read.eq(Array(trims)[self.trim_index])

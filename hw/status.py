@@ -32,8 +32,8 @@ class Status(Component):
     -------
     failed : In(PacketError)
         Kind of the packet or step refused in this clock, else NONE.
-    full_scale_lanes, saturated_lanes : in
-        Lanes at full scale, and (shots) lanes cut at the limit of a result, in this clock.
+    full_scale_lanes, saturated_results : in
+        Lanes at full scale, and (shots) results with a lane cut at its limit, sent in this clock.
     advance, answered, refreshed : In(1)
         A column was written; a valid query's sums are complete; a column was rewritten (refresh).
     idle : In(1)
@@ -77,7 +77,7 @@ class Status(Component):
             "sticky": Out(sticky_layout(p)),
         }
         if p.shots:
-            ports["saturated_lanes"] = In(lanes)
+            ports["saturated_results"] = In(lanes)
         if p.refresh:
             ports["refreshed"] = In(1)
         if p.age_bits:
@@ -103,7 +103,7 @@ class Status(Component):
         if p.heads > 1:
             counted["step_errors"] = self.failed == PacketError.STEP
         if p.shots:
-            counted["saturated_total"] = self.saturated_lanes
+            counted["saturated_total"] = self.saturated_results
         if p.refresh:
             counted["refreshes"] = self.refreshed
         return counted
@@ -127,7 +127,7 @@ class Status(Component):
             "full_scale": self.full_scale_lanes.any(),
         }
         if self.params.shots:
-            happened["saturated"] = self.saturated_lanes.any()
+            happened["saturated"] = self.saturated_results.any()
         if self.params.age_bits:
             before = Signal(name="stale_before")
             m.d.sync += before.eq(self.stale)

@@ -152,7 +152,7 @@ class Step(Component):
                     Mux(valid_answer | (error == PacketError.NONE), answer.error, error)
                 ),
             ]
-            left = Signal(range(p.sender_slots + 2), name=f"left_{head}")
+            left = Signal(range(p.sender_slots + 1), name=f"left_{head}")
             passes = goes & ~valid_answer & ~owed
             m.d.sync += left.eq(left + self.sent[head] + passes - self.slot)
             unclaimed.append(left != 0)

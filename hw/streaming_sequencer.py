@@ -33,11 +33,10 @@ class StreamingSequencer(SequencerInterface):
     reset and integrated while the scores of the query before are still being converted, and the
     same holds for the outputs. The bank lines say which set a phase uses.
 
-    A refresh is admitted as a packet is, and before one that waits, unless for all to be quiet,
-    and it is. It writes K in array 1's
-    stage; its V follows when array 2 is not in use, before the V of any packet admitted later. No
-    refresh is admitted until the V of the one before has been written, so packets and refreshes
-    that both wait take turns.
+    A refresh is admitted as a packet is, and before one that waits, save one that has waited for
+    all to be quiet when it is. It writes K in array 1's stage; its V follows when array 2 is not
+    in use, before the V of any packet admitted later. No refresh is admitted until the V of the
+    one before has been written, so packets and refreshes that both wait take turns.
 
     Parameters
     ----------

@@ -21,10 +21,14 @@ from typing import Any
 
 from amaranth.lib.wiring import Component
 
+from hw.layer import Port
 from hw.params import HeadParams
 from hw.presets import PRESETS
+from sim.figures import draw_pipeline, packet_spans
+from sim.pipeline import interval_bounds, record_pipeline
 from sim.results import ROOT, write_text_whole
 from sim.retention import RetentionStudy
+from synth.package import port_groups
 from synth.register_files import markdown_table
 from synth.verilog import write_verilog
 
@@ -35,7 +39,17 @@ _PART = re.compile(
     r"(?P<begin><!-- BEGIN (?P<name>[\w-]+) -->\n)(?P<body>.*?)(?P<end><!-- END (?P=name) -->)",
     re.DOTALL,
 )
-_RESULTS = ("cosim", "tokens", "area", "bench", "formal", "mutants", "soak", "retention")
+_RESULTS = (
+    "cosim",
+    "tokens",
+    "area",
+    "bench",
+    "formal",
+    "mutants",
+    "soak",
+    "retention",
+    "calibrate",
+)
 _PICTURES = ("waveform.png", "attention.png", "area.png", "retention.png")
 
 
@@ -95,6 +109,88 @@ def _head_ports() -> str:
         for p in _interface("default")["ports"]
     ]
     return _table(("port", "direction", "bits", "meaning"), rows)
+
+
+def _interface_ports(*groups: str) -> Callable[[], str]:
+    def part() -> str:
+        members = dict(port_groups([Port(**port) for port in _interface("default")["ports"]]))
+        rows = [
+            (f"`{port.name}`", port.direction, port.width, port.meaning)
+            for group in groups
+            for port in members[group]
+        ]
+        return _table(("port", "direction", "bits", "meaning"), rows)
+
+    return part
+
+
+@cache
+def _pipeline() -> dict[str, Any]:
+    """Packets without a pause through the default head."""
+    return record_pipeline(PRESETS["default"], packets=5)
+
+
+def _pipeline_clocks() -> str:
+    lines = {
+        "ana_k_write": "K",
+        "ana_v_write": "V",
+        "ana_integrate": "integrate",
+        "ana_convert": "convert",
+        "ana_readout": "count",
+        "m_axis": "result beats",
+    }
+    packets: dict[int, dict[str, str]] = {}
+    for span in packet_spans(_pipeline()):
+        clocks = f"{span.start}..{span.end - 1}"
+        packets.setdefault(span.packet, {})[span.line] = clocks
+    rows = [
+        (packet + 1, spans["s_axis"], *(spans[line] for line in lines))
+        for packet, spans in packets.items()
+    ]
+    return _table(("packet", "token beats", *lines.values()), rows)
+
+
+@cache
+def _bounds(params: HeadParams) -> dict[str, int]:
+    # Of a layer, all that matters is that there are several heads.
+    return interval_bounds(dataclasses.replace(params, heads=min(params.heads, 2)))
+
+
+def _interval_row(params: HeadParams) -> tuple[object, ...]:
+    bounds = _bounds(params)
+    interval = max(bounds.values())
+    names = ("array 1", "readout", "token beats", "result beats", "result slots")
+    binding = " and ".join(name for name in names if bounds[name] == interval)
+    return (*(bounds[name] for name in names), interval, binding)
+
+
+_INTERVAL_HEADER = (
+    *("array 1", "readout", "token beats", "result beats", "result slots"),
+    *("interval", "what bounds it"),
+)
+
+
+def _interval_bounds() -> str:
+    names = ("default", "mapped", "layer12", "head128", "tiny", "slow-write")
+    rows = [(f"`{name}`", *_interval_row(PRESETS[name])) for name in names]
+    return _table(("preset", *_INTERVAL_HEADER), rows)
+
+
+def _bus_widths() -> str:
+    rows = []
+    for name in ("default", "mapped"):
+        for bits in (32, 64, 128, 256):
+            params = dataclasses.replace(PRESETS[name], bus_bits=bits)
+            rows.append((f"{params.rows} x {params.lanes}", bits, *_interval_row(params)))
+    return _table(("rows x lanes", "bus bits", *_INTERVAL_HEADER), rows)
+
+
+def _result_slots() -> str:
+    rows = []
+    for slots in (1, 2, 3, 4, 6):
+        params = dataclasses.replace(PRESETS["default"], result_slots=slots)
+        rows.append((slots, _bounds(params)["result slots"], max(_bounds(params).values())))
+    return _table(("result slots", "bound by them", "interval"), rows)
 
 
 def _head_timing() -> str:
@@ -276,6 +372,28 @@ def _soak() -> str:
     )
 
 
+def _calibrate() -> str:
+    result = _measured("calibrate")
+    meanings = {
+        "lane_rms": "offset of a lane, root mean square over lanes",
+        "rms": "difference of a sum, root mean square",
+        "mean_abs": "difference of a sum, mean magnitude",
+        "max_abs": "difference of a sum, largest",
+    }
+    rows = [
+        (text, f"{result['before'][name]:.3g}", f"{result['after'][name]:.3g}")
+        for name, text in meanings.items()
+    ]
+    lanes = len(result["trims"]) * len(result["trims"][0])
+    how = (
+        f"\nIn counts, against ideal converters. Offsets of {result['sigma_counts']:g} counts "
+        f"(standard deviation) per sub-tile and lane, seed {result['seed']}; {lanes} lanes; "
+        f"estimated from {result['queries']} queries over {result['tokens']} known tokens "
+        f"({result['method']}), checked on {result['held_out']} others; {result['device']}."
+    )
+    return _table(("what", "before", "after"), rows) + how + _provenance(result)
+
+
 def _formal() -> str:
     result = _measured("formal")
     rows = [
@@ -297,6 +415,15 @@ def _parts() -> dict[str, Callable[[], str]]:
     parts: dict[str, Callable[[], str]] = {
         "head-parameters": _head_parameters,
         "head-ports": _head_ports,
+        "control-ports": _interface_ports("Clock, reset and status"),
+        "stream-ports": _interface_ports(
+            "Token packets, AXI4-Stream", "Result packets, AXI4-Stream"
+        ),
+        "analog-ports": _interface_ports("Analog boundary"),
+        "pipeline-clocks": _pipeline_clocks,
+        "interval-bounds": _interval_bounds,
+        "bus-widths": _bus_widths,
+        "result-slots": _result_slots,
         "head-timing": _head_timing,
         "register-map": _register_map,
         "cosim-figures": _cosim,
@@ -307,6 +434,7 @@ def _parts() -> dict[str, Callable[[], str]]:
         "mutants": _mutants,
         "retention": _retention,
         "soak": _soak,
+        "calibrate": _calibrate,
         "tokens-figures": _tokens,
     }
     for path in sorted((ROOT / "hw").glob("*.py")):
@@ -362,6 +490,7 @@ def update_documents() -> list[Path]:
         if (report / name).exists():
             (ROOT / "docs" / "images").mkdir(parents=True, exist_ok=True)
             shutil.copyfile(report / name, ROOT / "docs" / "images" / name)
+    draw_pipeline(ROOT / "docs" / "images" / "pipeline", _pipeline())[1].unlink()
     parts, changed = _parts(), []
     for path in _documents():
         before = path.read_text(encoding="utf-8")

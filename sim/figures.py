@@ -1,10 +1,10 @@
-"""Pictures of the report: one token's phases on the wires, and area by block."""
+"""Pictures: one token's phases on the wires, tokens that overlap, and area by block."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,16 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 
-__all__ = ["Phase", "draw_area", "draw_waveform", "save_figure", "wave_phases"]
+__all__ = [
+    "Phase",
+    "Span",
+    "draw_area",
+    "draw_pipeline",
+    "draw_waveform",
+    "packet_spans",
+    "save_figure",
+    "wave_phases",
+]
 
 _INK = "#1b1b1f"
 _MUTED = "#5b5f66"
@@ -258,6 +267,156 @@ def _draw_bus(axis: Axes, values: Sequence[int], top: float, bottom: float) -> N
     axis.plot(xs, ys, color=_TRACE, lw=1.3, zorder=2)
     last = max(start + length for start, length, value in spans if value)
     axis.text(last + 0.6, middle, f"at most {peak}", va="center", fontsize=8, color=_MUTED)
+
+
+# --- pipeline -----------------------------------------------------------------------------------
+
+#: Rows of the pipeline picture: title, and the phases in it, each a line and what it is called.
+_STAGES = (
+    ("token beats", (("s_axis", "packet"),)),
+    ("array 1", (("ana_k_write", "K"), ("ana_integrate", "integrate Q·K"))),
+    ("array 2", (("ana_v_write", "V"), ("ana_convert", "convert to φ"))),
+    ("readout", (("ana_readout", "count"),)),
+    ("result beats", (("m_axis", "result"),)),
+)
+#: Letters that have room beside each other in the picture's width.
+_LETTERS = 185
+_PACKET_COLOURS = ("#2f7ebc", "#d9822b", "#3a9a6b", "#8a5fb0", "#b5515b", "#c9a227")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """Clocks in which a packet uses something."""
+
+    packet: int  #: in the order of arrival
+    line: str  #: control line that is high, or the beginning of a stream's names
+    start: int  #: first clock, counted from the start of the recording
+    clocks: int
+
+    @property
+    def end(self) -> int:
+        """Clock after the last one."""
+        return self.start + self.clocks
+
+
+def packet_spans(wave: Mapping[str, Any]) -> list[Span]:
+    """Spans of every packet of a recording of packets that all write and query.
+
+    Each such packet raises each line once, and packets keep their order, so the spans of a line
+    belong to the packets in turn. A stream's span lasts from the first beat taken to the last.
+    """
+    signals = {signal["name"]: signal["values"] for signal in wave["signals"]}
+    spans = []
+    for line in (line for _, phases in _STAGES for line, _ in phases):
+        if f"{line}_tvalid" in signals:
+            valid, ready, last = (signals[f"{line}_t{name}"] for name in ("valid", "ready", "last"))
+            start, packet = None, 0
+            for clock, (v, r, end) in enumerate(zip(valid, ready, last, strict=True)):
+                if v and r:
+                    start = clock if start is None else start
+                    if end:
+                        clocks = clock + 1 - start
+                        spans.append(Span(packet=packet, line=line, start=start, clocks=clocks))
+                        start, packet = None, packet + 1
+        elif line in signals:
+            high = [span for span in _spans(signals[line]) if span[2]]
+            spans += [
+                Span(packet=packet, line=line, start=start, clocks=clocks)
+                for packet, (start, clocks, _) in enumerate(high)
+            ]
+    return spans
+
+
+def draw_pipeline(path: Path, wave: Mapping[str, Any]) -> tuple[Path, Path]:
+    """Draw overlapping packets from a recorded run, as PNG and as SVG: who uses what, when.
+
+    Parameters
+    ----------
+    path
+        File to write; its ending is replaced by ``.png`` and ``.svg``.
+    wave
+        What `sim.pipeline.record_pipeline` returned.
+
+    Returns
+    -------
+    png, svg
+        Paths of the two files.
+
+    Raises
+    ------
+    ValueError
+        There is no packet in the recording.
+    """
+    spans = packet_spans(wave)
+    results = [span for span in spans if span.line == "m_axis"]
+    if not results:
+        raise ValueError("wave must hold at least one packet and its result, not none")
+    clocks = max(span.end for span in spans)
+    signals = {signal["name"]: signal["values"] for signal in wave["signals"]}
+    figure = Figure(figsize=(12.0, 3.8), facecolor="white", layout="constrained")
+    axis: Axes = figure.subplots()
+    axis.set_xlim(-1, clocks + 1)
+    axis.set_ylim(len(_STAGES) + 0.15, -0.95)
+    banks = {"ana_integrate": "ana_scores_bank", "ana_convert": "ana_convert_bank"}
+    banks["ana_readout"] = "ana_readout_bank"
+    for row, (_, phases) in enumerate(_STAGES):
+        axis.axhline(row + 0.5, color="0.9", lw=0.6, zorder=0)
+        names = dict(phases)
+        for span in (span for span in spans if span.line in names):
+            colour = _PACKET_COLOURS[span.packet % len(_PACKET_COLOURS)]
+            axis.barh(
+                row, span.clocks, left=span.start, height=0.62, color=colour, ec="white", lw=0.8
+            )
+            detail = f"{span.clocks}"
+            if bank := signals.get(banks.get(span.line, "")):
+                detail += f", bank {bank[span.start]}"
+            texts = (f"{names[span.line]}\n{detail}", names[span.line], names[span.line].split()[0])
+            room = span.clocks * _LETTERS / clocks
+            text = next((t for t in texts if max(map(len, t.split("\n"))) <= room), "")
+            axis.text(
+                span.start + span.clocks / 2,
+                row,
+                text,
+                ha="center",
+                va="center",
+                fontsize=7.5,
+                color="white",
+                linespacing=1.1,
+            )
+
+    def measure(level: float, start: int, end: int, text: str) -> None:
+        arrow = {"arrowstyle": "<->", "color": _INK, "lw": 1.0, "shrinkA": 0, "shrinkB": 0}
+        axis.annotate("", (end, level), (start, level), arrowprops=arrow)
+        axis.text(
+            (start + end) / 2,
+            level,
+            text,
+            ha="center",
+            va="center",
+            fontsize=8.5,
+            color=_INK,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
+        )
+
+    tokens = [span for span in spans if span.line == "s_axis"]
+    measure(
+        -0.65,
+        tokens[0].end - 1,
+        results[0].start,
+        f"latency {results[0].start - tokens[0].end + 1}: last token beat to first result beat",
+    )
+    for one, other in pairwise(results):
+        measure(len(_STAGES) - 0.25, one.start, other.start, f"{other.start - one.start}")
+    if len(results) > 1:
+        text = {"ha": "right", "va": "center", "fontsize": 8.5, "color": _INK}
+        axis.text(results[0].start - 1, len(_STAGES) - 0.25, "interval", **text)
+    axis.set_yticks(range(len(_STAGES)), [title for title, _ in _STAGES], fontsize=9.5, color=_INK)
+    axis.tick_params(axis="y", length=0)
+    axis.tick_params(axis="x", labelsize=8.5, colors=_MUTED)
+    axis.set_xticks(range(0, clocks + 1, 10))
+    axis.set_xlabel(f"clocks of {wave['clock_ns']:g} ns", fontsize=9, color=_MUTED)
+    axis.spines[["left", "right", "top"]].set_visible(False)
+    return save_figure(figure, path, "pipeline")
 
 
 # --- area ---------------------------------------------------------------------------------------

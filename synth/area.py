@@ -429,6 +429,8 @@ def area_table(result: Mapping[str, Any]) -> Table:
         verdict = f" (target {target:g}: {'met' if ratio >= target else 'MISSED'})"
     table = Table(
         box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
         title=f"Area on {library['name']} (1 gate = {library['gate_equivalent']}, "
         f"{result['gate_equivalent_um2']:g} µm²)",
         caption=f"readout block: counter / population = {ratio:.2f}{verdict}; "
@@ -462,14 +464,17 @@ def variant_table(result: Mapping[str, Any]) -> Table:
     """Table of the heads that an area result compares."""
     table = Table(
         box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
         title=f"What features cost, in gates of {result['library']['gate_equivalent']}",
-        caption="difference: to the head it is compared with; store: bits of the copy of the "
-        "codes, a memory and no gates",
+        caption="pre-layout, digital part only; kbit: of the copy of the codes, a memory and no "
+        "gates",
     )
-    table.add_column("head")
-    table.add_column("compared with")
-    for column in ("gates", "per head", "difference", "", "store,\nkbit"):
+    table.add_column("head", no_wrap=True)
+    for column in ("gates", "per head", "more", ""):
         table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("than", no_wrap=True)
+    table.add_column("kbit", justify="right", no_wrap=True)
     for row in result["variants"]:
         base = difference = ratio = ""
         if row["base"]:
@@ -478,11 +483,11 @@ def variant_table(result: Mapping[str, Any]) -> Table:
         bits = row["code_store_bits"]
         table.add_row(
             row["name"],
-            base,
             f"{row['gate_equivalents']:,.0f}",
             f"{row['per_head']:,.0f}" if row["heads"] > 1 else "",
             difference,
             ratio,
+            base,
             f"{bits / 1024:,.0f}" if bits else "",
         )
     return table

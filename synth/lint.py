@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
 from hw.params import HeadParams
 from synth.verilog import write_verilog
 
-__all__ = ["LintError", "lint_head"]
+__all__ = ["LintError", "lint_files", "lint_head"]
 
 _WAIVERS = Path(__file__).with_name("verilator_waivers.vlt")
 
@@ -20,8 +21,15 @@ class LintError(ValueError):
     """Verilator warned; the message is what it said."""
 
 
-def lint_verilog(verilog: Path) -> None:
-    """Check one Verilog file with ``-Wall`` and the waivers of ``verilator_waivers.vlt``.
+def lint_files(files: Sequence[Path], top: str) -> None:
+    """Check a design with ``-Wall`` and the waivers of ``verilator_waivers.vlt``.
+
+    Parameters
+    ----------
+    files
+        Verilog and SystemVerilog of all its modules, packages first.
+    top
+        Its top module.
 
     Raises
     ------
@@ -35,16 +43,16 @@ def lint_verilog(verilog: Path) -> None:
             "--lint-only",
             "-Wall",
             "--top-module",
-            verilog.stem,
+            top,
             str(_WAIVERS),
-            str(verilog),
+            *map(str, files),
         ],
         env={**os.environ, "VERILATOR_ROOT": str(root)},
         capture_output=True,
         text=True,
     )
     if result.returncode:
-        raise LintError(f"{verilog.name}: {result.stderr.strip()}")
+        raise LintError(f"{top}: {result.stderr.strip()}")
 
 
 def lint_head(params: HeadParams) -> None:
@@ -58,4 +66,4 @@ def lint_head(params: HeadParams) -> None:
         Yosys found a loop, or a net with no driver or several.
     """
     with tempfile.TemporaryDirectory() as folder:
-        lint_verilog(write_verilog(params, Path(folder) / f"{params.top}.v"))
+        lint_files([write_verilog(params, Path(folder) / f"{params.top}.v")], params.top)

@@ -42,6 +42,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import hw.column_mask
 import hw.readout
 import hw.receiver
+import hw.register_bank
 import hw.sequencer
 import hw.streaming_sequencer
 import hw.window
@@ -49,6 +50,7 @@ from hw.column_mask import ColumnMask
 from hw.params import HeadParams
 from hw.readout import CounterReadout, PopulationReadout
 from hw.receiver import Receiver
+from hw.register_bank import RegisterBank
 from hw.sequencer import Sequencer
 from hw.streaming_sequencer import StreamingSequencer
 from hw.window import Window
@@ -196,6 +198,7 @@ _COMPONENTS = {
     "Window": (hw.window, Window),
     "ColumnMask": (hw.column_mask, ColumnMask),
     "Receiver": (hw.receiver, Receiver),
+    "RegisterBank": (hw.register_bank, RegisterBank),
     "Sequencer": (hw.sequencer, Sequencer),
     "StreamingSequencer": (hw.streaming_sequencer, StreamingSequencer),
 }
@@ -678,7 +681,8 @@ def run_proofs(report_dir: Path | None = None) -> list[Row]:
         (``seeded_bugs``); there, "proved" says that all of that was done.
 
     """
-    from synth.prove_schedule import schedule_properties  # which imports this module
+    from synth.prove_registers import register_properties  # which import this module
+    from synth.prove_schedule import schedule_properties
 
     default = HeadParams()
     jobs = [job for params in READOUT_SIZES for job in _readout_jobs(params)]
@@ -686,6 +690,7 @@ def run_proofs(report_dir: Path | None = None) -> list[Row]:
     # The window is simple enough to be proved at its full size.
     jobs += _window_jobs(default, evidence=False)
     jobs += schedule_properties()
+    jobs += register_properties()
     columns = (TextColumn("proofs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns) as progress, ThreadPoolExecutor(2) as pool:
         task = progress.add_task("proofs", total=len(jobs))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import socket
 import threading
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 
 from analog_models import AnalogParams, FunctionalHead
+from cocotb_tests.driver_backend import SimulatedBackend
 from hw.packet import Answer, Command, answer_beats, token_beats
 from hw.params import HeadParams
 from hw.presets import PRESETS
@@ -38,52 +40,95 @@ TINY, LAYER = PRESETS["tiny"], PRESETS["tiny-layer"]
 PLAIN = HeadParams(subtiles=2, columns=4, rows=4, lanes=4, bus_bits=32)
 
 
-def analog(params: HeadParams, **more) -> AnalogParams:
+def analog(params: HeadParams) -> AnalogParams:
     """Arrays whose saturation currents fit their size."""
     return AnalogParams.matching(
-        params,
-        s_sat_ua=80.0 * params.rows / 64,
-        a_sat_ua=40.0 * params.columns / 64,
-        **more,
+        params, s_sat_ua=80.0 * params.rows / 64, a_sat_ua=40.0 * params.columns / 64
     )
 
 
-def functional(params: HeadParams, **more) -> FunctionalBackend:
-    return FunctionalBackend(params, analog(params, **more))
+def functional(params: HeadParams) -> FunctionalBackend:
+    return FunctionalBackend(params, analog(params))
 
 
-def looped(params: HeadParams, **more) -> ByteStreamBackend:
-    return ByteStreamBackend(CallTransport(device(params, **more).feed), retry_s=0.01)
+def looped(params: HeadParams) -> ByteStreamBackend:
+    return ByteStreamBackend(CallTransport(device(params).feed), retry_s=0.01)
 
 
-def device(params: HeadParams, **more) -> ByteStreamDevice:
-    return ByteStreamDevice(
-        functional(params, **more), bus_bytes=params.bus_bits // 8, heads=params.heads
-    )
+def device(params: HeadParams) -> ByteStreamDevice:
+    return ByteStreamDevice(functional(params), bus_bytes=params.bus_bits // 8, heads=params.heads)
 
 
-def over_socket(params: HeadParams, **more) -> ByteStreamBackend:
+def over_socket(params: HeadParams) -> ByteStreamBackend:
     ours, theirs = socket.socketpair()
-    serve = device(params, **more).serve
+    serve = device(params).serve
     threading.Thread(target=serve, args=(SocketTransport(theirs),), daemon=True).start()
     return ByteStreamBackend(SocketTransport(ours))
 
 
-MAKERS = {"functional": functional, "byte-stream": looped, "socket": over_socket}
+class Kept:
+    """A simulated device that outlives its driver, for simulators are slow to start."""
+
+    def __init__(self, params: HeadParams) -> None:
+        self.backend = SimulatedBackend(
+            params, s_sat_ua=analog(params).s_sat_ua, a_sat_ua=analog(params).a_sat_ua
+        )
+        self.close_device = self.backend.close
+        self.backend.close = lambda: None
 
 
-@pytest.fixture(params=MAKERS)
-def connect(request):
+KEPT: dict[HeadParams, Kept] = {}
+
+
+def simulated(params: HeadParams) -> SimulatedBackend:
+    """As fresh as after a hard reset."""
+    if params not in KEPT:
+        KEPT[params] = Kept(params)
+    backend = KEPT[params].backend
+    driver = Driver(backend, params)
+    driver.recover()
+    driver.interrupt_on()
+    if params.trim_bits and driver.trim().any():
+        driver.set_trim(np.zeros_like(driver.trim()))
+    return backend
+
+
+@pytest.fixture(scope="module", autouse=True)
+def simulators():
+    """End the simulators that were started."""
+    yield
+    while KEPT:
+        KEPT.popitem()[1].close_device()
+
+
+MODELS = {"functional": functional, "byte-stream": looped, "socket": over_socket}
+MAKERS = MODELS | {"simulated": simulated}
+SIMULATED = (pytest.mark.cosim, pytest.mark.xdist_group("driver-simulated"))
+
+
+def connecting(kind: str) -> Iterator[Callable[[HeadParams], Driver]]:
     """Function that gives a driver of a fresh device; all are closed at the end."""
     drivers: list[Driver] = []
 
-    def make(params: HeadParams, **more) -> Driver:
-        drivers.append(Driver(MAKERS[request.param](params, **more), params))
+    def make(params: HeadParams) -> Driver:
+        drivers.append(Driver(MAKERS[kind](params), params))
         return drivers[-1]
 
     yield make
     for driver in drivers:
         driver.close()
+
+
+@pytest.fixture(params=[*MODELS, pytest.param("simulated", marks=SIMULATED)])
+def connect(request):
+    """Devices of every kind."""
+    yield from connecting(request.param)
+
+
+@pytest.fixture(params=MODELS)
+def connect_model(request):
+    """Devices of models, whose shape costs nothing."""
+    yield from connecting(request.param)
 
 
 class Oracle:
@@ -773,9 +818,9 @@ def test_an_answer_that_does_not_come_can_be_asked_for_again(connect):
     assert driver.collect().sums.tolist() == expected.tolist()
 
 
-def test_tags_come_around(connect):
+def test_tags_come_around(connect_model):
     params = dataclasses.replace(TINY, tag_bits=2)
-    driver, oracle, codes = connect(params), Oracle(params), Codes(params, 21)
+    driver, oracle, codes = connect_model(params), Oracle(params), Codes(params, 21)
     assert driver.credit == 4
     plan = [Shot(), Shot(shift=1), Shot(shift=2)]
     expected = []

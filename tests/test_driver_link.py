@@ -365,6 +365,13 @@ def random_token(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.n
     return rng.integers(0, 8, 4), rng.integers(0, 8, 4), rng.integers(0, 16, 4)
 
 
+def recovered(driver: Driver, noise: Noise) -> None:
+    """Recover; without retries that would hardly ever succeed in noise."""
+    share, noise.share = noise.share, 0.0
+    driver.recover()
+    noise.share = share
+
+
 def model() -> FunctionalHead:
     return FunctionalHead(AnalogParams.matching(TINY, s_sat_ua=5.0, a_sat_ua=2.5))
 
@@ -402,12 +409,7 @@ def test_every_loss_is_an_error_and_nothing_wrong_is_accepted(seed):
         except LinkError:
             lost += 1
             assert noise.hits > hits, "only what was damaged is lost"
-            while True:
-                try:
-                    driver.recover()
-                    break
-                except LinkError:
-                    continue
+            recovered(driver, noise)
             head.flush()
             hits = noise.hits
             continue
@@ -430,12 +432,7 @@ def test_registers_over_a_noisy_link_without_retries():
             good += 1
         except LinkError:
             lost += 1
-            while True:
-                try:
-                    driver.recover()
-                    break
-                except LinkError:
-                    continue
+            recovered(driver, noise)
     assert good > 10 and lost > 10
 
 
@@ -480,7 +477,7 @@ def test_a_socket_that_is_closed():
     ours, theirs = socket.socketpair()
     thread = serve(SocketTransport(theirs))
     backend = ByteStreamBackend(SocketTransport(ours))
-    with pytest.raises(Timeout, match=r"head 0 gave no result packet within 0\.05 s"):
+    with pytest.raises(Timeout, match=r"receiving from head 0 has not ended within 0\.05 s"):
         backend.receive_packet(0, 0.05)
     backend.close()
     thread.join(5)

@@ -230,6 +230,7 @@ class LayerBench:
         self.registers = RegisterMap(params)
         self.never = lambda: False
         self.send_stall = self.take_stall = self.never
+        self.late_until = 0  #: clock before which only the first head's packets are offered
         self.restart()
 
     @property
@@ -255,7 +256,9 @@ class LayerBench:
     def _stream(self, stream: Streams) -> bool:
         """Drive one head's streams for this clock; true if a result beat may leave."""
         clk, p = self.clk, self.params
-        stream.offered = bool(stream.to_send) and (stream.offered or not self.send_stall())
+        late = stream is not self.one and clk.now < self.late_until
+        offers = stream.offered or not (late or self.send_stall())
+        stream.offered = bool(stream.to_send) and offers
         data, last = stream.to_send[0] if stream.offered else (self.rng.getrandbits(p.bus_bits), 0)
         ready = not self.take_stall()
         tokens, results = stream.tokens, stream.results
@@ -563,6 +566,7 @@ STREAMING_INTERVALS = {
     "token-beats": (streaming(MANY_TOKEN_BEATS), 29, True),
     "result-beats": (streaming(MANY_RESULT_BEATS, result_slots=5), 17, True),
     "one-slot": (streaming(SMALL["tiny"], result_slots=1), 56, True),
+    "one-slot-of-two-heads": (streaming(SMALL["tiny"], heads=2, result_slots=1), 57, True),
     "two-slots": (streaming(SMALL["tiny"], result_slots=2), 28, False),
     "three-slots": (streaming(SMALL["tiny"], result_slots=3), 20, True),
     "one-slot-on-a-narrow-bus": (streaming(MANY_RESULT_BEATS, result_slots=1), 28, True),
@@ -787,6 +791,26 @@ def test_settings_change_between_packets(params):
                 analog.write_clk = write_clk
             await head.drain()
             head.send(*step_of(params, head.rng, B))
+            await head.drain()
+
+    run(params, bench)
+
+
+@featured("layer", "layer-simple")
+def test_a_setting_amid_a_step_waits_for_its_end(params):
+    """One head's packet has begun, the others' come after the setting was written."""
+
+    async def bench(head: LayerBench) -> None:
+        for clocks in (1, 2, 3, 20):
+            head.late_until = head.clk.now + 60
+            for _ in range(3):
+                head.send(*step_of(params, head.rng, B))
+            for _ in range(clocks):
+                await head.clock()
+            assert await head.write("phases", 2 | 2 << 8) == 0
+            assert head.clk.now > head.late_until
+            for analog in head.analogs:
+                analog.write_clk = 2
             await head.drain()
 
     run(params, bench)

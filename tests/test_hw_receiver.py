@@ -222,7 +222,7 @@ def test_every_header_bit(params):
     run_packets(params, packets)
 
 
-@small(*COMPLETE, *PARTIAL)
+@small("tiny-complete", "slow-write-complete-simple", *PARTIAL)
 def test_every_shot(params):
     """Every field of a query's header goes with the packet, and is an error in any other packet."""
     rng = random.Random(11)
@@ -331,7 +331,7 @@ def test_v_and_q_stay_while_other_packets_come_in(params):
 @seeds()
 def test_random_packets_and_stalls(params, seed):
     rng = random.Random(seed)
-    packets = traffic(params, rng, 80)
+    packets = traffic(params, rng, 50)
     beats = [(b, i == len(p) - 1) for p in packets for i, b in enumerate(p)]
 
     async def bench(clk: Clocked) -> None:

@@ -254,7 +254,7 @@ def random_events(rng: random.Random, params) -> dict:
     return {
         "failed": rng.choice((PacketError.NONE, PacketError.NONE, *PacketError)),
         "full_scale_lanes": rng.choice((0, 0, rng.randint(0, lanes))),
-        "saturated_lanes": rng.choice((0, 0, rng.randint(0, lanes))),
+        "saturated_results": rng.choice((0, 0, rng.randint(0, lanes))),
         "advance": rng.random() < 0.3,
         "answered": rng.random() < 0.3,
         "refreshed": rng.random() < 0.1,
@@ -564,7 +564,7 @@ def test_reset_drops_what_is_under_way():
 def test_members_of_absent_features_are_absent():
     ports = set(elaborated(RegisterBank(HEADS["all-one"])).signature.members)
     assert not ports & {
-        "head_select", "saturated_lanes", "stale", "oldest_age", "refreshed", "write_index",
+        "head_select", "saturated_results", "stale", "oldest_age", "refreshed", "write_index",
         "read_index", "trim_write", "q_write", "test_start", "test_subtile",
     }  # fmt: skip
 

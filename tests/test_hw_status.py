@@ -129,7 +129,7 @@ def test_an_event_in_the_clock_of_a_clear_is_kept(params):
     async def bench(clk: Clocked) -> None:
         watched = Watched(clk, params)
         for kind in ERRORS:
-            await watched.feed(failed=kind, full_scale_lanes=1, saturated_lanes=1, stale=True)
+            await watched.feed(failed=kind, full_scale_lanes=1, saturated_results=1, stale=True)
             await watched.feed(failed=kind, full_scale_lanes=1, clear=True, clear_sticky=every)
             assert clk.get("full_scale_total") == 1
             assert clk.ctx.get(clk.dut.sticky.full_scale) == 1
@@ -165,7 +165,7 @@ def test_random_events(params, seed):
             await watched.feed(
                 failed=rng.choice([PacketError.NONE, *PacketError]),
                 full_scale_lanes=rng.choice((0, rng.randint(0, lanes))),
-                saturated_lanes=rng.choice((0, rng.randint(0, lanes))),
+                saturated_results=rng.choice((0, rng.randint(0, lanes))),
                 advance=rng.random() < 0.5,
                 answered=rng.random() < 0.5,
                 refreshed=rng.random() < 0.3,
@@ -190,7 +190,7 @@ def test_latency_clk():
 
 def test_members_of_absent_features_are_absent():
     ports = set(elaborated(Status(SMALL["all-one"])).signature.members)
-    assert not ports & {"saturated_lanes", "refreshed", "stale", "step_errors", "refreshes"}
+    assert not ports & {"saturated_results", "refreshed", "stale", "step_errors", "refreshes"}
     assert events(SMALL["all-one"]) == ("command", "length", "code", "empty", "full_scale")
 
 

@@ -343,3 +343,16 @@ def test_signals_of_unequal_length(tmp_path: Path) -> None:
     uneven["signals"][0]["values"].pop()
     with pytest.raises(ValueError, match=r"same number of clocks, not \[59, 60\]"):
         draw_waveform(tmp_path / "a.svg", uneven)
+
+
+def test_comparison_of_heads_is_shown_if_there_is_one(tmp_path):
+    row = {
+        "name": "with trim", "base": "bare", "times": 2, "heads": 1, "gate_equivalents": 9876.0,
+        "per_head": 9876.0, "difference": 1234.0, "ratio": 1.125, "code_store_bits": 384 * 1024,
+    }  # fmt: skip
+    store(tmp_path, area=area(variants=[row]))
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    for text in ("with trim", "9\u202f876", "1\u202f234", "12.5", "2 × bare", "384"):
+        assert text in page, text
+    store(tmp_path, area=area(variants=[]))
+    assert "What features cost" not in write_report(tmp_path).read_text(encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,13 @@ from amaranth.hdl import Module
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
-from hw.head import AttentionHead, head_ports
+from hw.layer import AttentionLayer, layer_ports
 from hw.presets import PRESETS
 from synth.netlist import Part, cut
 from synth.verilog import component_rtlil
 from synth.yosys import run_yosys
 
-TINY = PRESETS["tiny"]
+TINY = replace(PRESETS["tiny"], refresh=False)
 HEADS = 3
 
 
@@ -25,7 +26,7 @@ class Several(Component):
 
     def __init__(self) -> None:
         flows = {"in": In, "out": Out}
-        self.ports = head_ports(TINY)
+        self.ports = layer_ports(TINY)
         signature = {
             f"{port.name}_{head}": flows[port.direction](port.width)
             for port in self.ports
@@ -36,7 +37,7 @@ class Several(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         for number in range(HEADS + 1):
-            m.submodules[f"head_{number}"] = head = AttentionHead(TINY)
+            m.submodules[f"head_{number}"] = head = AttentionLayer(TINY)
             for port in self.ports:
                 inner = getattr(head, port.name)
                 if number == HEADS:

@@ -22,6 +22,20 @@ class Backend(Protocol):
             An earlier or this packet could not be delivered.
         """
 
+    def deliver(self, timeout_s: float) -> None:
+        """Wait until the device has taken every packet that was sent.
+
+        Registers and packets travel apart: a setting that is written after this does not overtake
+        them.
+
+        Raises
+        ------
+        Timeout
+            It does not take them in time.
+        LinkError
+            A packet could not be delivered.
+        """
+
     def receive_packet(self, head: int, timeout_s: float) -> list[int]:
         """Beats of a head's next result packet.
 

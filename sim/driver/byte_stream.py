@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict, deque
 from collections.abc import Sequence
 
@@ -24,6 +25,7 @@ __all__ = ["ByteStreamBackend", "ByteStreamDevice", "join_packets", "split_packe
 
 #: Bytes of result packets in one response; leaves room for the response's header.
 RESULT_BYTES = FRAME_MAX - 64
+_PAUSE_S = 0.005
 
 
 def join_packets(packets: Sequence[Sequence[int]], bus_bytes: int) -> bytes:
@@ -111,23 +113,35 @@ class ByteStreamBackend:
 
     def receive_packet(self, head: int, timeout_s: float) -> list[int]:
         """Beats of a head's next result packet."""
+        if not self._received[head]:
+            doing = f"receiving from head {head}"
+            payload = self._ask(Kind.RECEIVE, bytes([head]), timeout_s, doing)
+            try:
+                self._received[head] += split_packets(payload, self.bus_bytes)
+            except ValueError as error:
+                raise LinkError(f"the device's response makes no sense: {error}") from error
+        return self._received[head].popleft()
+
+    def deliver(self, timeout_s: float) -> None:
+        """Wait until the device has taken every packet that was sent."""
+        self._ask(Kind.DELIVER, b"", timeout_s, "delivering")
+
+    def _ask(self, kind: Kind, body: bytes, timeout_s: float, doing: str) -> bytes:
+        """Ask for something that may take its time, until it has come."""
         # The device waits shorter than it would take the host to repeat the question.
         wait_s = min(timeout_s, self.link.retry_s / 2)
-        waits = max(1, round(timeout_s / wait_s)) if wait_s else 1
-        body = bytes([head]) + min(int(wait_s * 1000), 0xFFFF).to_bytes(2, "little")
-        while not self._received[head]:
-            status, payload = self.link.wait(self.link.post(Kind.RECEIVE, body))
+        body += min(int(wait_s * 1000), 0xFFFF).to_bytes(2, "little")
+        until = time.monotonic() + timeout_s
+        while True:
+            status, payload = self.link.wait(self.link.post(kind, body))
             self._check_sent()
             if status is Status.OK:
-                try:
-                    self._received[head] += split_packets(payload, self.bus_bytes)
-                except ValueError as error:
-                    raise LinkError(f"the device's response makes no sense: {error}") from error
-            elif status is not Status.NOTHING:
-                raise self._error(status, payload, f"receiving from head {head}")
-            elif not (waits := waits - 1):
-                raise Timeout(f"head {head} gave no result packet within {timeout_s:g} s")
-        return self._received[head].popleft()
+                return payload
+            if status is not Status.NOTHING:
+                raise self._error(status, payload, doing)
+            if time.monotonic() >= until:
+                raise Timeout(f"{doing} has not ended within {timeout_s:g} s")
+            time.sleep(min(wait_s, _PAUSE_S))  # some devices know at once that nothing comes
 
     def read_register(self, address: int) -> int:
         """Value of a 32-bit register."""
@@ -228,6 +242,9 @@ class ByteStreamDevice:
                 return Status.OK, b""
             if kind == Kind.RECEIVE and len(body) == 3 and body[0] < self._heads:
                 return self._receive(body[0], int.from_bytes(body[1:], "little") / 1000)
+            if kind == Kind.DELIVER and len(body) == 2:
+                backend.deliver(int.from_bytes(body, "little") / 1000)
+                return Status.OK, b""
             if kind == Kind.READ and len(body) == 2:
                 value = backend.read_register(int.from_bytes(body, "little"))
                 return Status.OK, value.to_bytes(4, "little")
@@ -237,6 +254,8 @@ class ByteStreamDevice:
                 return Status.OK, b""
         except RegisterError:
             return Status.REFUSED, b""
+        except Timeout:
+            return Status.NOTHING, b""
         except ValueError:
             return Status.MALFORMED, b""
         except DriverError as error:

@@ -9,12 +9,13 @@ from typing import Any
 
 from analog_models import AnalogParams
 from hw.params import HeadParams
+from sim.driver.backend import Backend
 from sim.driver.calibration import CalibrationReport
 from sim.driver.driver import Driver
 from sim.driver.functional import FunctionalBackend
 from sim.results import write_result
 
-__all__ = ["calibration_figures", "run_calibrate", "sized"]
+__all__ = ["Connect", "calibration_figures", "run_calibrate", "sized"]
 
 
 def sized(params: HeadParams, **more: Any) -> AnalogParams:
@@ -22,6 +23,15 @@ def sized(params: HeadParams, **more: Any) -> AnalogParams:
     return AnalogParams.matching(
         params, s_sat_ua=80.0 * params.rows / 64, a_sat_ua=40.0 * params.columns / 64, **more
     )
+
+
+#: Gives a device, and a few words of what it is.
+Connect = Callable[[HeadParams, dict[str, Any]], tuple[Backend, str]]
+
+
+def _functional(params: HeadParams, analog: dict[str, Any]) -> tuple[Backend, str]:
+    arrays = AnalogParams.matching(params, **analog)
+    return FunctionalBackend(params, arrays), "functional model"
 
 
 def calibration_figures(report: CalibrationReport) -> dict[str, Any]:
@@ -39,9 +49,10 @@ def run_calibrate(
     held_out: int = 64,
     method: str | None = None,
     report_dir: Path | None = None,
+    connect: Connect | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Calibrate the functional model of a device and write ``calibrate.json``.
+    """Calibrate a device whose converters have offsets and write ``calibrate.json``.
 
     Parameters
     ----------
@@ -55,6 +66,9 @@ def run_calibrate(
         As `sim.driver.calibration.calibrate` has them.
     report_dir
         Folder of the report; ``build/report`` by default.
+    connect
+        Gives a device, and what it is, for head parameters and fields of `AnalogParams`; the
+        functional model by default.
 
     Returns
     -------
@@ -66,8 +80,17 @@ def run_calibrate(
     TypeError, ValueError
         An argument is not of its kind or range, or the device has no trims.
     """
-    analog = sized(params, output_offset_sigma_counts=sigma, offset_seed=seed)
-    with Driver(FunctionalBackend(params, analog), params) as driver:
+    s_sat_ua, a_sat_ua = sized(params).s_sat_ua, sized(params).a_sat_ua
+    backend, device = (connect or _functional)(
+        params,
+        {
+            "s_sat_ua": s_sat_ua,
+            "a_sat_ua": a_sat_ua,
+            "output_offset_sigma_counts": sigma,
+            "offset_seed": seed,
+        },
+    )
+    with Driver(backend, params) as driver:
         report = driver.calibrate(
             sized(params),
             method=method,
@@ -77,6 +100,7 @@ def run_calibrate(
             progress=progress,
         )
     figures = calibration_figures(report) | {
+        "device": device,
         "sigma_counts": sigma,
         "seed": seed,
         "params": params.as_dict(),

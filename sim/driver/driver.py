@@ -37,7 +37,6 @@ Ints = NDArray[np.int64]
 Shots = Shot | Sequence[Shot] | None
 
 _POLL_S = 0.002
-_DRAIN_S = 0.05  # in which an answer that is still under way arrives after a reset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,19 +312,28 @@ class Driver:
     def soft_reset(self) -> None:
         """Forget window, held result, counters and events; put settings to their reset values.
 
-        It waits for the packets that were sent before; answers to them can still be collected.
+        The packets that were sent before are carried out first; answers to them can still be
+        collected.
+
+        Raises
+        ------
+        Timeout
+            They are not taken in time.
         """
+        self._deliver()
         self._command("soft_reset")
 
     def wait_idle(self, timeout_s: float | None = None) -> None:
-        """Wait until nothing is in flight, held or pending.
+        """Wait until every packet has been carried out, and nothing is held or pending.
 
         Raises
         ------
         Timeout
             It takes too long.
         """
-        until = time.monotonic() + (self.timeout_s if timeout_s is None else timeout_s)
+        timeout_s = self.timeout_s if timeout_s is None else timeout_s
+        until = time.monotonic() + timeout_s
+        self._backend.deliver(timeout_s)
         while True:
             state = self.read("state")
             if state["idle"] and not state["pending"]:
@@ -333,6 +341,11 @@ class Driver:
             if time.monotonic() >= until:
                 raise Timeout(f"the device is not idle: {state}")
             time.sleep(_POLL_S)
+
+    def _deliver(self) -> None:
+        """Let packets that were sent be taken before a setting changes, if any are taken."""
+        if self.read("control")["enable"]:
+            self._backend.deliver(self.timeout_s)
 
     def _command(self, name: str) -> None:
         register = self.registers["command"]
@@ -414,6 +427,7 @@ class Driver:
                 if not low <= value <= high:
                     raise ValueError(f"{name} must be in {low}..{high}, not {value!r}")
                 writes.setdefault(register, {})[field_name] = int(value) - more
+        self._deliver()
         for register, fields_given in writes.items():
             self.write_fields(register, **fields_given)
         self._wait_applied()
@@ -659,12 +673,14 @@ class Driver:
         self._jobs.clear()
         for answers in self._answers:
             answers.clear()
-        self._command("soft_reset")
+        self._command("soft_reset")  # packets are taken from here on
+        with contextlib.suppress(Timeout):
+            self.wait_idle()  # a step may have lost one of its packets
         for head in range(self.params.heads):
             with contextlib.suppress(Timeout):
                 while True:
-                    self._backend.receive_packet(head, _DRAIN_S)
-        self.wait_idle()
+                    self._backend.receive_packet(head, 0.0)
+        self._command("soft_reset")
         self._lost = None
 
     # --- trims and self-test ----------------------------------------------------------------

@@ -123,6 +123,12 @@ class FunctionalBackend:
         self._heads[head].waiting.append(tuple(beats))
         self._run()
 
+    def deliver(self, timeout_s: float) -> None:
+        """Fail if packets wait; they do while none are taken, or a head's packet is missing."""
+        waiting = sum(len(head.waiting) for head in self._heads)
+        if waiting:
+            raise Timeout(f"{waiting} packets have not been taken")
+
     def receive_packet(self, head: int, timeout_s: float) -> list[int]:
         """Beats of a head's next result packet; there is never anything to wait for."""
         if not self._heads[head].results:

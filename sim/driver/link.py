@@ -47,13 +47,14 @@ class Kind(enum.IntEnum):
     RECEIVE = 3  #: head (1 byte), wait in ms (2 bytes): give result packets
     READ = 4  #: address (2 bytes): give a register's value
     WRITE = 5  #: address (2 bytes), value (4 bytes): set a register
+    DELIVER = 6  #: wait in ms (2 bytes): until every packet sent before has been taken
 
 
 class Status(enum.IntEnum):
     """First byte of a response."""
 
     OK = 0
-    NOTHING = 1  #: no result packet came in time
+    NOTHING = 1  #: it did not happen in time
     REFUSED = 2  #: the device refuses the register access
     MALFORMED = 3  #: the request makes no sense
     FAILED = 4  #: the device failed; the rest says why

@@ -188,7 +188,7 @@ class LayerReference:
             saturated=head.before.saturated,
         )
         self._events += [StatusClock(full_scale_lanes=beat.full_scale_lanes) for beat in answer]
-        self._events.append(StatusClock(saturated_lanes=int(head.before.saturated)))
+        self._events.append(StatusClock(saturated_results=int(head.before.saturated)))
         return Outcome(error=PacketError.NONE, answer=tuple(answer))
 
 

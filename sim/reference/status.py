@@ -18,7 +18,7 @@ class StatusClock(NamedTuple):
 
     failed: PacketError = PacketError.NONE  #: kind of the packet or step refused
     full_scale_lanes: int = 0  #: lanes at full scale
-    saturated_lanes: int = 0  #: lanes cut at the limit of a result
+    saturated_results: int = 0  #: results sent with a lane that was cut at its limit
     advance: bool = False  #: a column was written
     answered: bool = False  #: a valid query's sums are complete
     refreshed: bool = False  #: a column was rewritten
@@ -45,7 +45,7 @@ _COUNTED: Mapping[str, Callable[[StatusClock], int]] = {
     "empty_errors": lambda clock: clock.failed is PacketError.EMPTY,
     "step_errors": lambda clock: clock.failed is PacketError.STEP,
     "full_scale_total": lambda clock: clock.full_scale_lanes,
-    "saturated_total": lambda clock: clock.saturated_lanes,
+    "saturated_total": lambda clock: clock.saturated_results,
     "refreshes": lambda clock: clock.refreshed,
     "clocks_busy": lambda clock: not clock.idle,
     "clocks_idle": lambda clock: clock.idle,

@@ -116,8 +116,9 @@ def schedule(
     A flush waits until nothing is in use; so does a refused packet that is owed an answer, and
     gives it a clock later. Other refused packets wait for array 1 only.
 
-    A refresh uses array 1 for a clock more than K. It is admitted as a packet that writes, if it is asked for, if V of the refresh before
-    has been written, and if no packet that waited until nothing is in use would be admitted.
+    A refresh uses array 1 for a clock more than K. It is admitted as a packet that writes, if it
+    is asked for, if V of the refresh before has been written, and if no packet that waited until
+    nothing is in use would be admitted.
 
     V are written in the order in which their K began, each from the second clock after K's last
     one, or as soon as array 2 and the select lines are not in use, and from the second clock after
