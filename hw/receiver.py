@@ -62,6 +62,8 @@ class Receiver(Component):
         No header is taken; a packet that has begun comes in to its end.
     packet : Out(stream)
         The packet's command, tag, shot and error; taken when its codes are no longer needed.
+    refused : In(1)
+        Only with several heads: the packet that is taken is refused with its step.
     quiet : Out(1)
         No packet is coming in or offered; stays while ``pause`` is set.
     q_write, q_index, q_data : in
@@ -93,6 +95,7 @@ class Receiver(Component):
                 "s_axis_tready": Out(1),
                 "s_axis_tlast": In(1),
                 "pause": In(1),
+                **({"refused": In(1)} if params.heads > 1 else {}),
                 "quiet": Out(1),
                 **(own if params.self_test else {}),
                 "packet": Out(stream.Signature(packet_layout(params))),
@@ -111,6 +114,8 @@ class Receiver(Component):
             held = self.packet.payload
             # A refused packet may be dropped while V and Q of an earlier one are in use.
             good = held.error == PacketError.NONE
+            if p.heads > 1:
+                good &= ~self.refused
             with m.If(self.packet.valid & self.packet.ready & good):
                 with m.If(held.writes):
                     m.d.sync += self.v_codes.eq(v)

@@ -34,6 +34,8 @@ class Step(Component):
         From the receivers.
     packet : Out(stream)
         To the sequencer; of a refused step, ``queries`` says that some head is owed an answer.
+    refused : Out(1)
+        Only with several heads: the step offered is refused, whatever the window holds.
     answer : In(stream)
         From the sequencer.
     replies : Out(stream), one per head
@@ -61,6 +63,7 @@ class Step(Component):
             {
                 "packets": In(stream.Signature(packet_layout(params))).array(heads),
                 "packet": Out(stream.Signature(packet_layout(params, heads))),
+                **({"refused": Out(1)} if heads > 1 else {}),
                 "answer": In(stream.Signature(answer_layout(params))),
                 "replies": Out(stream.Signature(reply_layout(params))).array(heads),
                 "keep": Out(1),
@@ -117,7 +120,7 @@ class Step(Component):
         common = ["writes", "queries", "flushes", "tag"]
         common += ["accumulate", "hold", "shift"] if p.shots else []
         differs = Signal()
-        refused = Signal()
+        refused = self.refused
         m.d.comb += [
             differs.eq(
                 Cat(packet[name] != first[name] for packet in packets[1:] for name in common).any()
