@@ -41,7 +41,7 @@ HEAD ?=
 SIMULATOR ?= verilator
 LIBERTY ?=
 SET ?=
-MUTANTS ?= 200
+MUTANTS ?= 500
 
 .PHONY: demo setup test verilog registers package cosim soak area retention calibrate bench formal \
   mutants report docs docs-check lint clean distclean

@@ -10,6 +10,7 @@ comparison is noted apart; the scenario goes on until the specification is seen 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import time
 from collections import deque
@@ -191,6 +192,7 @@ class MutantBench(Bench):
         self._idle_now = 1
         self._counted = self._shown = [0, 0]  # clocks that were busy, and idle
         self._waiting: dict[str, int | None] = {}
+        self._began: dict[str, Any] = {"key": None, "value": None}  # write that began last
         several = params.heads > 1
         names = [f"m_axis_{head}" if several else "m_axis" for head in range(params.heads)]
         self._results = [
@@ -294,15 +296,14 @@ class MutantBench(Bench):
         self._counted[self._idle_now] += 1
         if int(dut.s_axil_arvalid.value) and int(dut.s_axil_arready.value):
             self._shown = list(self._counted)
-        writes = self.bridge.writes
-        if self.rewrites is not None:
-            for name, arrays in writes.items():
-                if arrays:
-                    held = self.bridge._writing[name]
-                    assert held is not None
-                    self.rewrites.see(name, arrays[-1][0], held.raw[2])
-        for arrays in writes.values():
-            arrays.clear()
+        for name in self._began:
+            held = self.bridge._writing.get(name)
+            if held is not self._began[name]:
+                self._began[name] = held
+                if held is not None and self.rewrites is not None:
+                    subtile, column, raw = held.raw
+                    at = self.params.columns * (subtile.bit_length() - 1) + column.bit_length() - 1
+                    self.rewrites.see(name, at, raw)
         strobes = int(dut.ana_k_write.value) + int(dut.ana_v_write.value)
         if not strobes and (int(dut.ana_subtile_select.value) | int(dut.ana_column_select.value)):
             raise Difference("a column is selected while nothing is written")
@@ -340,6 +341,11 @@ class MutantBench(Bench):
         stale = "stale" in self.registers.map["sticky"] and enabled & 1 << 7
         if not stale:
             demand(int(self.dut.irq.value) == expected, f"irq is {int(not expected)}")
+
+    async def drain(self, most_us: int = 0) -> None:
+        """Wait until everything queued has been dealt with; `PATIENCE_CLK` says how long."""
+        await self._drained()
+        self.oracle.settle()
 
     async def settle(self) -> None:
         """Wait until everything is answered, then check."""
@@ -978,7 +984,7 @@ async def _self_test(bench: MutantBench, traffic: HardTraffic, job: dict[str, An
     traffic.good(FLUSH)
     for fill in (0, p.columns + 1, p.window):
         for _ in range(fill):
-            traffic.extreme(WRITE)
+            traffic.good(WRITE)
         if fill:
             traffic.good(QUERY, traffic.shot(QUERY, accumulate=False))
         await bench.settle()
@@ -986,12 +992,18 @@ async def _self_test(bench: MutantBench, traffic: HardTraffic, job: dict[str, An
         await bench.refused(test_q, 0)
         await host.write("control", enable=0)
         await bench.refused(command, 0b101)
-        for at in range(4):
+        # Sensitive to every row by itself.
+        await host.write("a_levels", **{f"level_{code}": 8 + code for code in range(4)})
+        await host.write("s_levels", **{f"level_{code}": 20 + 4 * code for code in range(4)})
+        for at in range(2 * p.rows):
             queries = []
             for head in range(p.heads):
                 if p.heads > 1:
                     await host.write("head_select", head=head)
-                queries.append([rng.randint(0, 2**p.q_bits - 1) for _ in range(p.rows)])
+                query = [rng.randint(0, 2**p.q_bits - 1) for _ in range(p.rows)]
+                if at % 2:
+                    query = [(2**p.q_bits - 1) * (row == at // 2) for row in range(p.rows)]
+                queries.append(query)
                 for row, code in enumerate(queries[-1]):
                     await host.write("test_q", row, code=code)
                     await bench.refused(test_q + 4 * row, 1 << rng.randrange(p.q_bits, 32))
@@ -1044,6 +1056,8 @@ async def _ages(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) -
         (p.sinks, top - 1, 20, 0, p.window + 1),
         (1, top, 12, 1, 3),
         (p.sinks, 3, 23, 1, 2 * p.window),
+        (0, 4, 160, 1, p.window + p.columns),
+        (1, 6, 120, 1, p.window + 2),
     ):
         await bench.reset()
         watch = _AgeWatch(bench, sinks=sinks, budget=budget, tick=tick)
@@ -1061,10 +1075,10 @@ async def _ages(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) -
             await bench.drain()
             await watch.read()
             if rng.random() < 0.3:
-                await bench.pass_clocks(rng.randint(1, 3 * tick))
+                await bench.pass_clocks(rng.randint(1, min(3 * tick, 200)))
                 await watch.read()
         for _ in range(3):
-            await bench.pass_clocks((budget + 2) * tick // 2)
+            await bench.pass_clocks(min((budget + 2) * tick // 2, 500))
             traffic.good(QUERY)
             await bench.drain()
             await watch.read()
@@ -1149,6 +1163,33 @@ class _AgeWatch:
         demand(stale == self._shown[1], f"stale {stale}, expected {self._shown[1]}")
 
 
+async def _long(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) -> None:
+    """Ticks and refresh periods of thousands of clocks, as long as a scenario can wait."""
+    p, host = bench.params, bench.registers
+    await bench.reset()
+    period = 4200
+    await bench.pass_clocks(period if p.age_bits else 1)
+    if p.age_bits:
+        bench.watch = _AgeWatch(bench, sinks=0, budget=2**p.age_bits - 1, tick=period)
+        await host.write("age_tick", clocks=period)
+    if p.refresh:
+        bench.rewrites = bench.rewrites or _Rewrites(bench)
+        await host.write("refresh_period", clocks=period)
+        await host.write("control", refresh_enable=1)
+    traffic.good(BOTH)
+    for _ in range(4):
+        await bench.pass_clocks(period - 1000)
+        if bench.watch is not None:
+            await bench.watch.read()
+    if p.refresh and bench.rewrites is not None:
+        clocks = bench.rewrites.clocks
+        demand(len(clocks) >= 2, f"{len(clocks)} refreshes in {4 * period - 4000} clocks")
+        gaps = {after - before for before, after in itertools.pairwise(clocks)}
+        demand(gaps == {period}, f"refreshes {gaps} clocks apart")
+    await bench.settle()
+    await bench.reset()
+
+
 async def _refresh(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) -> None:
     """One column in every period, as it was written; none without need; answers stay."""
     p, host, rng = bench.params, bench.registers, traffic.rng
@@ -1170,7 +1211,7 @@ async def _refresh(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]
             await bench.pass_clocks(2 * period)
             seen.clocks.clear()
             await bench.pass_clocks(4 * period)
-            gaps = [after - before for before, after in zip(seen.clocks, seen.clocks[1:])]
+            gaps = [after - before for before, after in itertools.pairwise(seen.clocks)]
             demand(len(gaps) >= 2 and set(gaps) == {period}, f"refreshes {gaps} clocks apart")
         await host.write("refresh_period", clocks=64)
         for _ in range(2 * p.window):
@@ -1287,6 +1328,7 @@ SCENARIO: tuple[Part, ...] = (
     _sweeps,
     _addresses,
     _mixture,
+    _long,
 )
 
 

@@ -307,9 +307,7 @@ def _write_netlist(
     )
     with verilog.open("a", encoding="utf-8") as file:
         file.write(_bench_verilog(layer.params, width))
-    mutants = [
-        _parse(command, number, netlist, name) for number, command in enumerate(commands, 1)
-    ]
+    mutants = [_parse(command, number, netlist, name) for number, command in enumerate(commands, 1)]
     return _Pool(name=name, layer=layer, flat=flat, verilog=verilog, mutants=mutants)
 
 
@@ -344,9 +342,11 @@ def _bench_verilog(params: HeadParams, width: int) -> str:
     def vector(width: int) -> str:
         return f"[{width - 1}:0] " if width > 1 else ""
 
-    lines = [f"module {TOP}(", "  input clk,", "  input rst,", f"  input {vector(width)}mutsel,"]
-    lines += [f"  {port.direction}put {vector(port.width)}{port.name}," for port in ports]
-    lines += ["  output [1:0] differs", ");"]
+    names = ["clk", "rst", "mutsel", "differs", *(port.name for port in ports)]
+    # The style of the netlist's own modules.
+    lines = [f"module {TOP}({', '.join(names)});", "  input clk;", "  input rst;"]
+    lines += [f"  input {vector(width)}mutsel;", "  output [1:0] differs;"]
+    lines += [f"  {port.direction}put {vector(port.width)}{port.name};" for port in ports]
     lines += [f"  wire {vector(port.width)}own_{port.name};" for port in outputs]
     for instance, prefix, select in (("mutant", "", "mutsel"), ("original", "own_", f"{width}'d0")):
         pins = [f".{name}({name})" for name in inputs]
