@@ -27,9 +27,10 @@ from cocotb_tests.bench import CLOCK_NS, Bench, load_job
 from cocotb_tests.oracle import Packet
 from cocotb_tests.streams import Received
 from cocotb_tests.traffic import BOTH, FLUSH, QUERY, WRITE, Traffic
+from hw import registers
 from hw.packet import SHOT_LSB, TAG_LSB, Command, PacketError, Shot, token_beats
 from hw.params import HeadParams
-from hw.registers import LEVEL_RESET, Access, Register
+from hw.registers import Access, Register
 from sim.reference.ages import TokenAges
 
 __all__ = ["LaggingBus", "MutantBench", "judge", "mutants"]
@@ -192,6 +193,7 @@ class MutantBench(Bench):
         self._idle_now = 1
         self._counted = self._shown = [0, 0]  # clocks that were busy, and idle
         self._waiting: dict[str, int | None] = {}
+        self._pulses = -1  # word lines that may be on
         self._began: dict[str, Any] = {"key": None, "value": None}  # write that began last
         several = params.heads > 1
         names = [f"m_axis_{head}" if several else "m_axis" for head in range(params.heads)]
@@ -307,8 +309,11 @@ class MutantBench(Bench):
         strobes = int(dut.ana_k_write.value) + int(dut.ana_v_write.value)
         if not strobes and (int(dut.ana_subtile_select.value) | int(dut.ana_column_select.value)):
             raise Difference("a column is selected while nothing is written")
-        if int(dut.ana_q_pulse.value) and not int(dut.ana_integrate.value):
-            raise Difference("a word line is on outside the integration")
+        pulses, integrates = int(dut.ana_q_pulse.value), int(dut.ana_integrate.value)
+        demand(not pulses or bool(integrates), "a word line is on outside the integration")
+        if integrates:
+            demand(not pulses & ~self._pulses, "a word line rises during the integration")
+        self._pulses = pulses if integrates else -1
         if self._watching and self.watch is not None:
             self.watch.clock()
         demand(self.clocks - self._alive < PATIENCE_CLK, "nothing happens any more")
@@ -333,14 +338,15 @@ class MutantBench(Bench):
         for kind in (0, 1):
             name = ("clocks_busy", "clocks_idle")[kind]
             count = (await self.read(name))["count"]
-            demand(count == self._shown[kind], f"{name} {count}, expected {self._shown[kind]}")
+            expected = min(self._shown[kind], self.registers.map[name]["count"].high)
+            demand(count == expected, f"{name} {count}, expected {expected}")
         sticky = self.oracle.events | self.sent.events
         enabled = self.registers.model.words["irq_enable"]
         fields = self.registers.map["irq_enable"].fields
-        expected = any(field.get(enabled) and field.name in sticky for field in fields)
+        wanted = any(field.get(enabled) and field.name in sticky for field in fields)
         stale = "stale" in self.registers.map["sticky"] and enabled & 1 << 7
         if not stale:
-            demand(int(self.dut.irq.value) == expected, f"irq is {int(not expected)}")
+            demand(int(self.dut.irq.value) == wanted, f"irq is {int(not wanted)}")
 
     async def drain(self, most_us: int = 0) -> None:
         """Wait until everything queued has been dealt with; `PATIENCE_CLK` says how long."""
@@ -749,16 +755,26 @@ async def _every_bit(bench: MutantBench, traffic: HardTraffic, job: dict[str, An
                 await host.read_word(address)
         if register.name == "sticky":
             continue
-        await host.read_word(address)
-        high = 0
+        high, low = base, base
         for field in register.fields:
-            high = field.put(high, field.high)
-        for other in (high, base):
-            for byte in range(4):
+            high, low = field.put(high, field.high), field.put(low, field.low)
+        for held, other in ((high, low), (low, high), *_one_hot(register, low)):
+            for strobe in (0b1110, 0b1101, 0b1011, 0b0111):
                 bench._alive = bench.clocks
-                await host.write_word(address, other)
-                await host.write_word(address, 0x01010101 * (byte & 1), 0b1111 & ~(1 << byte))
+                await host.write_word(address, held)
+                await host.write_word(address, other, strobe)
                 await host.read_word(address)
+                if held != high and register.waits:
+                    # Of the byte alone: out of range if the field must not be 0.
+                    await host.write_word(address, held)
+                    await host.write_word(address, 0, 0b1111 ^ strobe)
+                    await host.read_word(address)
+        for field in register.fields:
+            for value in (field.low - 1, field.high + 1):
+                if field.natural[0] <= value <= field.natural[1]:
+                    await host.write_word(address, high)
+                    await host.write_word(address, field.put(high, value))
+                    await host.read_word(address)
         await host.write_word(address, base)
         if "enable" in register:
             demand(bool(int(bench.dut.idle.value)), "not idle")
@@ -783,6 +799,20 @@ def _words(register: Register, base: int) -> Iterator[tuple[int, int]]:
                 yield field.put(base, value), 0b1111
     if not any(field.access is Access.STICKY for field in register.fields):
         yield base, 0b1111
+
+
+def _one_hot(register: Register, low: int) -> Iterator[tuple[int, int]]:
+    """Words of which each byte has one bit, if that is in its field's range; beside it the least.
+
+    Only of fields that must not be 0 or are a byte long: what must be kept of a byte not written.
+    """
+    width = max(field.width for field in register.fields)
+    for bit in range(min(width, 8)):
+        word = low
+        for field in register.fields:
+            if field.low <= 1 << bit <= field.high:
+                word = field.put(word, 1 << bit)
+        yield word, low
 
 
 async def _addresses(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) -> None:
@@ -1058,6 +1088,7 @@ async def _ages(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) -
         (p.sinks, 3, 23, 1, 2 * p.window),
         (0, 4, 160, 1, p.window + p.columns),
         (1, 6, 120, 1, p.window + 2),
+        (0, 9, 60, 1, 3),
     ):
         await bench.reset()
         watch = _AgeWatch(bench, sinks=sinks, budget=budget, tick=tick)
@@ -1167,7 +1198,8 @@ async def _long(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) -
     """Ticks and refresh periods of thousands of clocks, as long as a scenario can wait."""
     p, host = bench.params, bench.registers
     await bench.reset()
-    period = 4200
+    longest = host.map["clocks_idle"]["count"].high
+    period = longest - 90
     await bench.pass_clocks(period if p.age_bits else 1)
     if p.age_bits:
         bench.watch = _AgeWatch(bench, sinks=0, budget=2**p.age_bits - 1, tick=period)
@@ -1178,14 +1210,24 @@ async def _long(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) -
         await host.write("control", refresh_enable=1)
     traffic.good(BOTH)
     for _ in range(4):
-        await bench.pass_clocks(period - 1000)
+        await bench.pass_clocks(period // 4 * 3)
         if bench.watch is not None:
             await bench.watch.read()
     if p.refresh and bench.rewrites is not None:
         clocks = bench.rewrites.clocks
-        demand(len(clocks) >= 2, f"{len(clocks)} refreshes in {4 * period - 4000} clocks")
+        demand(len(clocks) >= 2, f"{len(clocks)} refreshes in {3 * period} clocks")
         gaps = {after - before for before, after in itertools.pairwise(clocks)}
         demand(gaps == {period}, f"refreshes {gaps} clocks apart")
+    await bench.settle()
+    # Busy for as long, with a result that waits.
+    await bench.registers.write("command", clear_counters=1)
+    for channel in bench.channels:
+        channel.sink.pause = True
+    await bench.pass_clocks(2)
+    traffic.good(BOTH)
+    await bench.pass_clocks(longest + 60)
+    for channel in bench.channels:
+        channel.sink.pause = False
     await bench.settle()
     await bench.reset()
 
@@ -1228,7 +1270,7 @@ async def _refresh(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]
         demand(count == expected, f"refreshes {count}, expected {expected}")
         before = seen.count["key"]
         await bench.pass_clocks(150)
-        await host.write("refresh_period", clocks=(1 << 31) - 1)
+        await host.write("refresh_period", clocks=host.map["refresh_period"]["clocks"].high)
         await host.write("control", refresh_enable=1)
         await bench.pass_clocks(150)
         demand(seen.count["key"] == before, "refreshed without need")
@@ -1411,6 +1453,7 @@ async def mutants(dut: Any) -> None:
     """Judge each mutant of the job, one line of its results file each, flushed at once."""
     job = load_job()
     params = HeadParams(**job["params"])
+    registers._CLOCK_BITS = job["clock_bits"]
     Clock(dut.clk, CLOCK_NS, unit="ns").start()
     results = Path(job["results"])
     for mutant in job["mutants"]:
