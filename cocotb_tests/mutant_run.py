@@ -778,9 +778,32 @@ async def _every_bit(bench: MutantBench, traffic: HardTraffic, job: dict[str, An
         await host.write_word(address, base)
         if "enable" in register:
             demand(bool(int(bench.dut.idle.value)), "not idle")
+    await _together(bench)
     await bench.soft_reset()
     await _read_all(bench)
     await bench.settle()
+
+
+async def _together(bench: MutantBench) -> None:
+    """Each setting at its least and largest values while the others are at the opposite ones."""
+    host = bench.registers
+    chosen = [register for register in host.map if register.waits and register.name != "control"]
+    ends: list[dict[str, int]] = []
+    for end in ("low", "high"):
+        words = {register.name: register.reset for register in chosen}
+        for register in chosen:
+            for field in register.fields:
+                words[register.name] = field.put(words[register.name], getattr(field, end))
+        ends.append(words)
+    for base, other in (ends, reversed(ends)):
+        for register in chosen:
+            await host.write_word(register.offset, base[register.name])
+        await _read_settings(bench)
+        for odd in chosen:
+            bench._alive = bench.clocks
+            await host.write_word(odd.offset, other[odd.name])
+            await _read_settings(bench)
+            await host.write_word(odd.offset, base[odd.name])
 
 
 def _words(register: Register, base: int) -> Iterator[tuple[int, int]]:
@@ -927,11 +950,12 @@ async def _settings(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any
         for channel in bench.channels:
             channel.sink.pause = at % 2 == 1
         await host.write("a_levels", level_0=rng.choice((5, 10)))
-        for _ in range(2):
+        # The simple schedule holds one result; another would keep the head from being quiet.
+        for _ in range(1 if at % 2 and not p.streaming else 2):
             traffic.any_shot(BOTH)
         await bench.pass_clocks(rng.randint(1, 90))
         write = cocotb.start_soon(host.write("command", soft_reset=1))
-        await bench.pass_clocks(120)
+        await bench.pass_clocks(4 * job["latency_clk"])
         demand(write.done(), "the soft reset does not come")
         for channel in bench.channels:
             channel.sink.pause = False
@@ -950,7 +974,6 @@ async def _settings(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any
     await bench.check()
     await host.write("control", enable=1)
     await bench.settle()
-    del p
 
 
 async def _read_settings(bench: MutantBench) -> None:
@@ -1237,9 +1260,15 @@ async def _refresh(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]
     p, host, rng = bench.params, bench.registers, traffic.rng
     if not p.refresh:
         return
-    for sinks, tokens in ((0, 3), (p.sinks, p.window), (0, p.columns), (1, p.window + 3)):
+    for sinks, tokens, write_clk in (
+        (0, 3, p.write_clk),
+        (p.sinks, p.window, p.write_max_clk),
+        (0, p.columns, 1),
+        (1, p.window + 3, 2),
+    ):
         await bench.reset()
         await host.write("sinks", count=sinks)
+        await host.write("phases", write_clk=write_clk)
         bench.rewrites = seen = _Rewrites(bench, sinks)
         await host.write("refresh_period", clocks=64)
         await host.write("control", refresh_enable=1)
@@ -1275,10 +1304,12 @@ async def _refresh(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]
         await bench.pass_clocks(150)
         demand(seen.count["key"] == before, "refreshed without need")
         await host.write("refresh_period", clocks=64)
+        await FallingEdge(bench.dut.ana_v_write)
         await host.write("command", clear_counters=1)
         before = seen.count["value"]
         for _ in range(3):
-            await bench.pass_clocks(70)
+            await FallingEdge(bench.dut.ana_v_write)
+            await bench.pass_clocks(2)
             count = (await bench.read("refreshes"))["count"]
             demand(count == seen.count["value"] - before, f"refreshes {count}")
         traffic.good(FLUSH)

@@ -132,7 +132,8 @@ class NetlistMutant:
     @property
     def place(self) -> str:
         """Where it is, in words that survive small changes of the design."""
-        return f"{self.block}: {self.cell} {self.port} towards {self.net}"
+        net = re.sub(r"_\d+\.", ".", self.net)  # of whichever head
+        return f"{self.block}: {self.cell} {self.port} towards {net}"
 
     @property
     def description(self) -> str:
@@ -752,7 +753,9 @@ def source_mutants() -> list[SourceMutant]:
         *streaming.comparisons("elaborate"),
         *streaming.exchanges(" & ~refresh_pending & ~yields", " & ~yields"),
         *streaming.exchanges(" & ~refresh_pending & ~yields", " & ~refresh_pending"),
-        *streaming.exchanges("array_2_free & ~self.k_write & ~starts_k", "array_2_free & ~starts_k"),
+        *streaming.exchanges(
+            "array_2_free & ~self.k_write & ~starts_k", "array_2_free & ~starts_k"
+        ),
         *streaming.exchanges(
             "array_2_free & ~self.k_write & ~starts_k", "array_2_free & ~self.k_write"
         ),
