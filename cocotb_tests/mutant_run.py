@@ -24,10 +24,12 @@ from cocotb.triggers import ClockCycles, Event, FallingEdge
 
 from cocotb_tests.axil import OKAY, SLVERR, Done, EventBus, Reading
 from cocotb_tests.bench import CLOCK_NS, Bench, load_job
+from cocotb_tests.lines import reader, watcher
 from cocotb_tests.oracle import Packet
 from cocotb_tests.streams import Received
 from cocotb_tests.traffic import BOTH, FLUSH, QUERY, WRITE, Traffic
 from hw import registers
+from hw.layer import stream_prefixes
 from hw.packet import SHOT_LSB, TAG_LSB, Command, PacketError, Shot, token_beats
 from hw.params import HeadParams
 from hw.registers import Access, Register
@@ -45,6 +47,10 @@ ANALOG = {
     "score_offset_sigma_clk": 0.3,
     "output_offset_sigma_counts": 0.3,
 }
+
+
+#: Ports of a stream: valid, ready, and what must stay.
+STREAM_PARTS = ("tvalid", "tready", "tdata", "tlast")
 
 
 class Difference(AssertionError):
@@ -192,19 +198,29 @@ class MutantBench(Bench):
         self._alive = 0
         self._idle_now = 1
         self._counted = self._shown = [0, 0]  # clocks that were busy, and idle
-        self._waiting: dict[str, int | None] = {}
+        self._waiting: dict[str, tuple[int, ...] | None] = {}
         self._pulses = -1  # word lines that may be on
         self._began: dict[str, Any] = {"key": None, "value": None}  # write that began last
-        several = params.heads > 1
-        names = [f"m_axis_{head}" if several else "m_axis" for head in range(params.heads)]
-        self._results = [
-            tuple(getattr(dut, f"{name}_{part}") for part in ("tvalid", "tready", "tdata", "tlast"))
-            for name in names
+        prefixes = [stream_prefixes(params, head) for head in range(params.heads)]
+        self._tokens = [
+            tuple(watcher(getattr(dut, f"{name}_{part}")) for part in ("tvalid", "tready", "tlast"))
+            for name, _ in prefixes
         ]
-        self._axil = {
-            name: getattr(dut, f"s_axil_{name}")
-            for name in ("bvalid", "bready", "bresp", "rvalid", "rready", "rresp", "rdata")
+        #: What is offered, and must stay until it is taken: valid, ready, and the rest.
+        self._offers: dict[str, tuple[Callable[[], int], ...]] = {
+            name: tuple(reader(getattr(dut, f"{name}_{part}")) for part in STREAM_PARTS)
+            for _, name in prefixes
         }
+        for name, parts in (("b", ("bresp",)), ("r", ("rresp", "rdata"))):
+            lines = (f"{name}valid", f"{name}ready", *parts)
+            self._offers[f"s_axil_{name}"] = tuple(
+                reader(getattr(dut, f"s_axil_{line}")) for line in lines
+            )
+        ports = ("rst", "idle", "differs", "s_axil_arvalid", "s_axil_arready")
+        ports += ("ana_k_write", "ana_v_write", "ana_subtile_select", "ana_column_select")
+        ports += ("ana_q_pulse", "ana_integrate")
+        self._line = {name: reader(getattr(dut, name)) for name in ports}
+        self._inside = [False] * params.heads  # a packet has begun to come in
 
     async def load(self, mutant: int) -> None:
         """Reset, and switch the mutant on."""
@@ -266,37 +282,40 @@ class MutantBench(Bench):
             self.bridge.clocks += 1
             self._look()
 
-    def _stays(self, name: str, valid: Any, ready: Any, *payload: Any) -> None:
+    def _stays(self, name: str) -> None:
         """What is offered must stay until it is taken."""
-        if not int(valid.value):
-            demand(self._waiting.get(name) is None, f"{name}: what waited was withdrawn")
+        valid, ready, *payload = self._offers[name]
+        before = self._waiting.get(name)
+        if not valid():
+            demand(before is None, f"{name}: what waited was withdrawn")
             return
-        offered = 0
-        for part in payload:
-            offered = offered << len(part) | int(part.value)
-        demand(self._waiting.get(name) in (None, offered), f"{name}: what waited has changed")
-        self._waiting[name] = None if int(ready.value) else offered
+        offered = tuple(part() for part in payload)
+        demand(before in (None, offered), f"{name}: what waited has changed")
+        self._waiting[name] = None if ready() else offered
 
     def _look(self) -> None:
         """Rules of the ports that no answer depends on."""
-        dut, axil = self.dut, self._axil
-        if int(dut.rst.value):
+        line = self._line
+        if line["rst"]():
             self._waiting.clear()
             self._counted = [0, 0]
             self._alive = self.clocks
+            self._inside = [False] * self.params.heads
             return
-        differs = int(dut.differs.value)
+        differs = line["differs"]()
         if differs:
             if differs & 1:
                 self.apart = self.apart or self.clocks
             self.aside = self.aside or self.clocks
-        for head, (valid, ready, data, last) in enumerate(self._results):
-            self._stays(f"result {head}", valid, ready, data, last)
-        self._stays("write response", axil["bvalid"], axil["bready"], axil["bresp"])
-        self._stays("read data", axil["rvalid"], axil["rready"], axil["rresp"], axil["rdata"])
-        self._idle_now = int(dut.idle.value)
+        for name in self._offers:
+            self._stays(name)
+        self._idle_now = line["idle"]()
+        demand(not (self._idle_now and any(self._inside)), "idle while a packet comes in")
+        for head, (valid, ready, last) in enumerate(self._tokens):
+            if valid() and ready():
+                self._inside[head] = not last()
         self._counted[self._idle_now] += 1
-        if int(dut.s_axil_arvalid.value) and int(dut.s_axil_arready.value):
+        if line["s_axil_arvalid"]() and line["s_axil_arready"]():
             self._shown = list(self._counted)
         for name in self._began:
             held = self.bridge._writing.get(name)
@@ -306,10 +325,10 @@ class MutantBench(Bench):
                     subtile, column, raw = held.raw
                     at = self.params.columns * (subtile.bit_length() - 1) + column.bit_length() - 1
                     self.rewrites.see(name, at, raw)
-        strobes = int(dut.ana_k_write.value) + int(dut.ana_v_write.value)
-        if not strobes and (int(dut.ana_subtile_select.value) | int(dut.ana_column_select.value)):
-            raise Difference("a column is selected while nothing is written")
-        pulses, integrates = int(dut.ana_q_pulse.value), int(dut.ana_integrate.value)
+        if not (line["ana_k_write"]() or line["ana_v_write"]()):
+            selects = line["ana_subtile_select"]() | line["ana_column_select"]()
+            demand(not selects, "a column is selected while nothing is written")
+        pulses, integrates = line["ana_q_pulse"](), line["ana_integrate"]()
         demand(not pulses or bool(integrates), "a word line is on outside the integration")
         if integrates:
             demand(not pulses & ~self._pulses, "a word line rises during the integration")
@@ -643,7 +662,10 @@ async def _back_pressure(bench: MutantBench, traffic: HardTraffic, job: dict[str
             traffic.malformed(str(last), BOTH)
             traffic.extreme(BOTH)
         await bench.pass_clocks(260)
-        waits = all(int(valid.value) for valid, *_ in bench._results)
+        waits = all(
+            bench._offers[stream_prefixes(bench.params, head)[1]][0]()
+            for head in range(bench.params.heads)
+        )
         demand(bench.answers == answers and waits, "the result did not wait")
         demand(not int(bench.dut.idle.value), "idle with a result held")
         for channel in bench.channels:
@@ -944,6 +966,23 @@ async def _settings(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any
             demand(bool((await bench.read("state"))["pending"]) or write.done(), "not pending")
         await write
         traffic.any_shot(BOTH)
+    await bench.settle()
+    # What takes effect at once does not wait.
+    for _ in range(2):
+        traffic.good(BOTH)
+    await bench.pass_clocks(30)
+    for name, values in (
+        ("irq_enable", {"code": 1}),
+        ("irq_enable", {"code": 0}),
+        ("sticky", {"code": 1}),
+        ("test", {"subtile": 0}),
+        ("trim", {"offset": 0}),
+    ):
+        if name in host.map:
+            before = bench.clocks
+            await host.write(name, **values)
+            demand(bench.clocks - before <= 6, f"the write to {name} waited")
+    demand(not int(bench.dut.idle.value), "idle with queries in flight")
     await bench.settle()
     # Soft resets, with results that wait to leave, and with a half-received packet.
     for at in range(6):
