@@ -863,6 +863,13 @@ def _one_hot(register: Register, low: int) -> Iterator[tuple[int, int]]:
 async def _addresses(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) -> None:
     """Every address, written and read, but for what is mapped and does something."""
     host = bench.registers
+    # What an address must not show is there to be shown: every register holds something.
+    for kind in ("unknown", "long", "code"):
+        traffic.malformed(kind, WRITE)
+    traffic.good(FLUSH)
+    traffic.good(QUERY)
+    for _ in range(3):
+        traffic.extreme(BOTH)
     await bench.drain()
     for word in range(1024):
         address = 4 * word + word % 4
