@@ -422,6 +422,8 @@ class AttentionLayer(Component):
         step, sequencer, registers = self.step, self.sequencer, self.registers
         tokens, results = stream_prefixes(p, head)
         connect(m, receiver.packet, step.packets[head])
+        if p.heads > 1:
+            m.d.comb += receiver.refused.eq(step.refused)
         connect(m, step.replies[head], sender.answer)
 
         def mine(vector: Value) -> Value:

@@ -62,6 +62,8 @@ class Receiver(Component):
         No header is taken; a packet that has begun comes in to its end.
     packet : Out(stream)
         The packet's command, tag, shot and error; taken when its codes are no longer needed.
+    refused : In(1)
+        Only with several heads: the step that the packet offered belongs to is refused.
     quiet : Out(1)
         No packet is coming in or offered; stays while ``pause`` is set.
     q_write, q_index, q_data : in
@@ -95,6 +97,7 @@ class Receiver(Component):
                 "pause": In(1),
                 "quiet": Out(1),
                 **(own if params.self_test else {}),
+                **({"refused": In(1)} if params.heads > 1 else {}),
                 "packet": Out(stream.Signature(packet_layout(params))),
                 "k_codes": Out(params.rows * params.kv_bits),
                 "v_codes": Out(params.lanes * params.kv_bits),
@@ -111,6 +114,8 @@ class Receiver(Component):
             held = self.packet.payload
             # A refused packet may be dropped while V and Q of an earlier one are in use.
             good = held.error == PacketError.NONE
+            if p.heads > 1:
+                good &= ~self.refused
             with m.If(self.packet.valid & self.packet.ready & good):
                 with m.If(held.writes):
                     m.d.sync += self.v_codes.eq(v)
