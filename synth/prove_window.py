@@ -266,10 +266,10 @@ SINK_AGE_BUGS = (
         new="(after >= 1)",
     ),
     Bug(
-        name="ages: a sweep goes on from the sinks to the columns after them",
+        name="ages: the sinks' sweep begins with every sink",
         component="Ages",
-        old="pinned.eq(here < wrap)",
-        new="pinned.eq(here <= wrap)",
+        old="starts.eq(here == 0)",
+        new="starts.eq(1)",
     ),
 )
 #: Bugs that the refresh scheduler's proof must find.
@@ -1102,8 +1102,9 @@ def _window_bugs(params: HeadParams) -> tuple[Bug, ...]:
 
 
 def _age_bugs(params: HeadParams) -> tuple[Bug, ...]:
-    bugs = AGE_BUGS + (SWEEP_BUGS if params.refresh else ())
-    return bugs + (SINK_AGE_BUGS if params.sinks and params.refresh else ())
+    if not params.refresh:
+        return AGE_BUGS
+    return SINK_AGE_BUGS if params.sinks else SWEEP_BUGS
 
 
 WINDOW = _Subject(
@@ -1130,9 +1131,13 @@ AGES = _Subject(
         "oldest_ok": "no column older than the oldest age",
     },
     sizes=AGE_SIZES,
-    small=(_size(3, 2, 0, age_bits=2), _size(2, 2, 3, age_bits=2, refresh=True)),
+    small=(
+        _size(3, 2, 0, age_bits=2),
+        _size(1, 3, 2, age_bits=2, refresh=True),
+        _size(2, 2, 0, age_bits=2, refresh=True),
+    ),
     bugs=_age_bugs,
-    depth=lambda p: 2 * p.window + 12,
+    depth=lambda p: p.window + 10,
 )
 REFRESH = _Subject(
     title="refresh",

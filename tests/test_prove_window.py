@@ -42,7 +42,12 @@ def test_window_is_proved_at_its_full_size():
 
 @pytest.mark.parametrize(
     ("subject", "params"),
-    [pytest.param(s, s.small[-1], id=s.title) for s in (WINDOW, REFRESH, STORE)],
+    [
+        pytest.param(s, p, id=f"{s.title}-{p.subtiles}x{p.columns}-{p.sinks}")
+        for s in SUBJECTS.values()
+        for p in s.small[-3:]
+        if s is not WINDOW or p.sinks
+    ],
 )
 def test_seeded_bugs_are_found(subject, params):
     row = prove_window._evidence_job(subject, params)()
@@ -52,11 +57,17 @@ def test_seeded_bugs_are_found(subject, params):
     assert row["reached_clk"]
 
 
-@pytest.mark.parametrize("bug", AGES.bugs(AGES.small[-1]), ids=lambda bug: bug.name)
-def test_induction_fails_with_a_bug_in_the_ages(bug):
-    """Traces of these take minutes, so they are left to the report."""
-    design = prove_window._design(AGES.miter(AGES.small[-1], bug))
-    assert prove._prove(design, names(AGES)) is None
+@pytest.mark.parametrize(
+    ("subject", "params", "bug"),
+    [
+        pytest.param(s, s.small[-1], bug, id=bug.name)
+        for s in SUBJECTS.values()
+        for bug in s.bugs(s.small[-1])[::3]
+    ],
+)
+def test_induction_fails_with_a_bug(subject, params, bug):
+    design = prove_window._design(subject.miter(params, bug))
+    assert prove._prove(design, names(subject)) is None
 
 
 def test_result_of_the_window():
