@@ -20,7 +20,7 @@ Other sizes stand for any others:
   more. The sizes cover each of these, and the invariant is one formula in the lengths.
 - *Tags* are copied, never looked at. *Result slots* are a counter compared with zero.
 - *Lanes, rows and the window* reach the sequencer through ``empty`` alone, which is what
-  `synth.prove.WindowMiter` proves of the window: no write since the flush.
+  `synth.prove_window.WindowMiter` proves of the window: no write since the flush.
 
 That both schedules are equal follows without a bound: the simple one keeps the same specification
 of answers, refusals and window, which depends on the packets alone and not on time. The two are

@@ -6,7 +6,7 @@ import pytest
 
 from hw.params import HeadParams
 from synth import prove, prove_window
-from synth.prove_window import AGES, REFRESH, STORE, WINDOW, WINDOW_BUGS, WINDOW_SIZES
+from synth.prove_window import WINDOW, WINDOW_BUGS, WINDOW_SIZES
 
 SUBJECTS = {subject.title: subject for subject in prove_window.SUBJECTS}
 each_size = pytest.mark.parametrize(
