@@ -20,6 +20,7 @@ of ages enter through saturation only.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import tempfile
 import time
@@ -71,8 +72,13 @@ WINDOW_SIZES = (
     _size(2, 4, 7, age_bits=2),
     _size(1, 3, 2, age_bits=2),
 )
-#: Sizes the window is large at: it is simple enough to be proved there too.
-FULL_SIZES = (HeadParams(), preset("default"))
+#: Large sizes, the window and its mask being simple enough to be proved there too: the default
+#: window, bare and with sinks; and with ages, for which a thousand columns are too many.
+FULL_SIZES = (
+    HeadParams(),
+    dataclasses.replace(preset("default"), age_bits=0),
+    _size(6, 16, 40, age_bits=8),
+)
 #: Sizes the ages are proved at.
 AGE_SIZES = (
     _size(3, 2, 0, age_bits=3),
