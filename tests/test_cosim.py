@@ -39,9 +39,9 @@ def run_tests(params: HeadParams, simulator: str, run_dir, module="test_head", d
     content = {
         "params": params.as_dict(),
         "seed": 1,
-        "laps": 3,
-        "packets": 40,
-        "resets": 12,
+        "laps": 2,
+        "packets": 15,
+        "resets": 6,
         "latency_clk": head["latency_clk"],
         "query_latency_clk": head["query_latency_clk"],
         "expected_interval_clk": head["interval_clk"],
@@ -89,26 +89,24 @@ def test_a_wrong_expectation_is_noticed(tmp_path):
 @pytest.mark.cosim
 @pytest.mark.parametrize("name", ["tiny", "tiny-layer"])
 def test_features_on_icarus(name, tmp_path):
-    run_tests(PRESETS[name], "icarus", tmp_path, "test_features", packets=20, resets=8, laps=2)
+    run_tests(PRESETS[name], "icarus", tmp_path, "test_features")
 
 
 @pytest.mark.cosim
 def test_features_of_the_simple_schedule(tmp_path):
     params = dataclasses.replace(TINY, schedule="simple")
-    short = {"packets": 20, "resets": 8, "laps": 2, "library": False, "seed": 2}
-    run_tests(params, "icarus", tmp_path, "test_features", **short)
+    run_tests(params, "icarus", tmp_path, "test_features", library=False, seed=2)
 
 
 @pytest.mark.cosim
 def test_features_of_a_head_without_any(tmp_path):
-    run_tests(dataclasses.replace(TINY, **BARE), "icarus", tmp_path, "test_features", packets=20)
+    run_tests(dataclasses.replace(TINY, **BARE), "icarus", tmp_path, "test_features")
 
 
 @pytest.mark.cosim
 def test_features_on_verilator(tmp_path):
     params = PRESETS["three-subtiles"]
-    short = {"packets": 20, "resets": 8, "laps": 2, "library": False, "seed": 3}
-    run_tests(params, "verilator", tmp_path, "test_features", **short)
+    run_tests(params, "verilator", tmp_path, "test_features", library=False, seed=3)
 
 
 # --- real tokens ------------------------------------------------------------------------------
