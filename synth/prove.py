@@ -68,8 +68,12 @@ from synth.yosys import run_yosys
 __all__ = [
     "READOUT_BUGS",
     "READOUT_SIZES",
+    "Bug",
+    "Miter",
     "ProofError",
     "ReadoutMiter",
+    "induction_job",
+    "job",
     "prove_readouts",
     "run_proofs",
 ]
@@ -108,6 +112,7 @@ class Bug:
     component: str  #: class it is put into
     old: str  #: text that is replaced, once
     new: str  #: what it is replaced by
+    needs: Mapping[str, Any] = field(default_factory=dict)  #: of the size at which it shows
 
 
 #: Bugs that the readouts' proof must find.
@@ -330,8 +335,12 @@ class _Design:
 
     @classmethod
     def of(cls, miter: Miter) -> _Design:
+        rtlil = component_rtlil(miter, "miter")
+        # A multiplexer that a probe controls directly keeps the probe's wire, without a driver.
+        if re.search(r"(?m)^\s*switch \\probe_", rtlil):
+            raise ProofError(f"{type(miter).__name__} must hold no switch on a probe")
         return cls(
-            rtlil=component_rtlil(miter, "miter"),
+            rtlil=rtlil,
             probes=miter.probes,
             begins="begun" in miter.signature.members,
         )
@@ -447,6 +456,84 @@ def _evidence_job(
         }
 
     return job
+
+
+def job(
+    title: str, method: str, run: Callable[[], tuple[int | None, int, dict[str, Any]]]
+) -> Callable[[], Row]:
+    """Job of one row.
+
+    Parameters
+    ----------
+    title, method
+        Of the row.
+    run
+        Returns the depth reached if all held, else None; the depth tried; and more for the row.
+
+    """
+
+    def run_job() -> Row:
+        start = time.perf_counter()
+        depth, tried, more = run()
+        return {
+            "property": title,
+            "method": method,
+            "depth": tried if depth is None else depth,
+            "seconds": time.perf_counter() - start,
+            "status": "FAILED" if depth is None else "proved",
+            **more,
+        }
+
+    return run_job
+
+
+def induction_job(
+    title: str,
+    miters: Sequence[Callable[[], Miter]],
+    names: Sequence[Sequence[str]],
+    *,
+    from_reset: bool = True,
+) -> Callable[[], Row]:
+    """Job that proves properties of miters, all of a miter's at once."""
+
+    def run() -> tuple[int | None, int, dict[str, Any]]:
+        depths = [
+            _prove(_Design.of(miter()), own, from_reset=from_reset)
+            for miter, own in zip(miters, names, strict=True)
+        ]
+        reached = [depth for depth in depths if depth is not None]
+        return max(reached) if len(reached) == len(depths) else None, MAX_DEPTH, {}
+
+    origin = "reset" if from_reset else "any state"
+    return job(title, f"temporal induction from {origin}", run)
+
+
+def refutation_job(
+    title: str,
+    miter: Callable[[Bug], Miter],
+    bugs: Sequence[Bug],
+    name: str,
+    depth: int,
+    reach: Callable[[], Miter] | None = None,
+) -> Callable[[], Row]:
+    """Job that finds each bug as a trace from reset, and the interesting state if asked to."""
+
+    def run() -> tuple[int | None, int, dict[str, Any]]:
+        found = [
+            (bug, _find(_Design.of(miter(bug)), (name,), depth, from_reset=True)) for bug in bugs
+        ]
+        more: dict[str, Any] = {
+            "seeded_bugs": [{"name": bug.name, "trace_clk": clock} for bug, clock in found]
+        }
+        clocks = [clock for _, clock in found]
+        if reach is not None:
+            clocks.append(_reach(_Design.of(reach()), depth, from_reset=True))
+            more["reached_clk"] = clocks[-1]
+        seen = [clock for clock in clocks if clock is not None]
+        return max(seen) if len(seen) == len(clocks) else None, depth, more
+
+    number = "1 seeded bug" if len(bugs) == 1 else f"{len(bugs)} seeded bugs"
+    return job(f"{title}: {number} refuted", "traces from reset, SAT", run)
 
 
 def _readout_jobs(params: HeadParams) -> list[Callable[[], Row]]:
