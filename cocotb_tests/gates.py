@@ -26,9 +26,10 @@ from synth.liberty import LibertyError, open_library
 __all__ = ["GATE_HEADS", "run_gates"]
 
 _BARE = {"sinks": 0, "age_bits": 0, "trim_bits": 0, "result_slots": 2}
-#: Heads small enough for a simulator of gates: with every feature, and with none.
+#: Small enough for a simulator of gates: with every feature, with none, and several heads.
 GATE_HEADS: Mapping[str, HeadParams] = {
     "tiny": PRESETS["tiny"],
+    "tiny-layer": PRESETS["tiny-layer"],
     "tiny without features": dataclasses.replace(
         PRESETS["tiny"], **_BARE, shots=False, refresh=False, self_test=False
     ),
