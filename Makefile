@@ -15,6 +15,7 @@
 #   make cosim-all TOKENS=10000     the same on every preset, layers included
 #   make soak PACKETS=20000 SEED=0  random packets, stalls, resets and register accesses on a small
 #                                   head; PROCESSES=2 simulations at a time
+#   make gates PACKETS=1000         small heads as netlists of cells, unknown at power-up; LIBERTY=file
 #   make area [LIBERTY=file]        cells, area and gate equivalents by block; what features cost
 #   make retention TOKENS=1200      what leakage costs real tokens, and what refresh gives back
 #   make calibrate [SEED=0]         offsets of converters before and after trimming; PRESET=, SET=
@@ -46,8 +47,8 @@ LIBERTY ?=
 SET ?=
 MUTANTS ?= 200
 
-.PHONY: demo setup test verilog registers package cosim cosim-all soak area retention calibrate bench formal \
-  mutants report docs docs-check lint clean distclean
+.PHONY: demo setup test verilog registers package cosim cosim-all soak gates area retention calibrate \
+  bench formal mutants report docs docs-check lint clean distclean
 
 demo: .venv/.ready
 	$(GAINCELL) demo --preset $(PRESET) $(TRACE) --simulator $(SIMULATOR) \
@@ -73,6 +74,9 @@ soak: .venv/.ready
 	$(GAINCELL) soak --packets $(PACKETS) --seed $(SEED) --simulator $(SIMULATOR) \
 	  --processes $(PROCESSES) \
 	  $(if $(filter-out default,$(PRESET)),--preset $(PRESET)) $(SETTINGS)
+
+gates: .venv/.ready
+	$(GAINCELL) gates --packets $(PACKETS) --seed $(SEED) $(if $(LIBERTY),--liberty '$(LIBERTY)')
 
 area: .venv/.ready
 	$(GAINCELL) area --preset $(PRESET) $(if $(LIBERTY),--liberty '$(LIBERTY)') $(SHAPE)

@@ -289,6 +289,31 @@ def soak(
 
 
 @app.command()
+def gates(
+    packets: Annotated[int, typer.Option(min=1, help="Random packets to send.")] = 1000,
+    seed: SeedOption = 0,
+    liberty: LibertyOption = None,
+) -> None:
+    """Simulate small heads as netlists of cells, unknown at power-up, against their source."""
+    from cocotb_tests.gates import run_gates
+
+    table = Table(title="Gate-level simulation, without delays: netlist against source and model")
+    columns = ("head", "cells", "flip-flops", "packets", "integers", "mismatches", "clocks", "time")
+    for column in columns:
+        table.add_column(column, justify="left" if column == "head" else "right")
+    with console.status("gates") as status:
+        rows = run_gates(
+            packets=packets, seed=seed, liberty=liberty, on_stage=lambda text: status.update(text)
+        )
+    for row in rows:
+        numbers = [row[name] for name in ("cells", "flip_flops", "packets", "lanes_compared")]
+        numbers += [row["mismatches"], row["clocks"]]
+        seconds = f"{row['seconds']['gates']:.0f} s"
+        table.add_row(row["head"], *(f"{number:,}" for number in numbers), seconds)
+    console.print(table)
+
+
+@app.command()
 def tokens(
     count: TokensOption = 1200,
     seed: SeedOption = 0,

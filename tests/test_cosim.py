@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from cocotb_tests import cosim, runner
 from cocotb_tests.cosim import run_cosim, run_every_cosim, saturation, traces_of
+from cocotb_tests.gates import GATE_HEADS, run_gates
 from cocotb_tests.runner import SimulationError, build_simulation, prepare_head, run_simulation
 from cocotb_tests.soak import run_soak
 from hw.params import HeadParams
 from hw.presets import PRESETS
 from sim.results import ROOT
 from sim.tokens import TokenSource
+from synth.gates import write_gates
+from synth.liberty import DEFAULT_LIBERTY, LibertyError
 from synth.verilog import write_verilog
 
 TINY = PRESETS["tiny"]
@@ -196,6 +200,45 @@ def test_short_soak_on_icarus(params, packets, tmp_path):
 def test_soak_refuses(given, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         run_soak(TINY, report_dir=tmp_path, **given)
+
+
+# --- gates ------------------------------------------------------------------------------------
+@pytest.mark.cosim
+def test_netlists_of_cells_do_what_their_sources_do(tmp_path):
+    heads = {name: GATE_HEADS[name] for name in ("tiny", "tiny without features")}
+    rows = run_gates(heads, packets=60, seed=1, report_dir=tmp_path)
+    assert [row["head"] for row in rows] == list(heads)
+    assert [row["mismatches"] for row in rows] == [0, 0]
+    assert rows[0]["flip_flops"] > rows[1]["flip_flops"] > 400
+    written = json.loads((tmp_path / "gates.json").read_text(encoding="utf-8"))
+    assert written["rows"] == rows
+
+
+@pytest.mark.cosim
+def test_a_flip_flop_without_reset_is_noticed(tmp_path, monkeypatch):
+    def without_reset(params, path, library):
+        write_gates(params, path, library)
+        text = path.read_text(encoding="utf-8")
+        # The flip-flop that says whether a result waits no longer sees the reset.
+        flip_flop = re.compile(r"\.D\(\w+\),(\s*\.Q\(\\sender\.held \[0\]\))")
+        changed = flip_flop.sub(r".D(\\sender.held [0]),\1", text)
+        assert changed != text
+        path.write_text(changed, encoding="utf-8")
+        return path
+
+    monkeypatch.setattr("cocotb_tests.gates.write_gates", without_reset)
+    heads = {"tiny": GATE_HEADS["tiny without features"]}
+    with pytest.raises(SimulationError, match="1 of 1 tests failed"):
+        run_gates(heads, packets=1, report_dir=tmp_path)
+
+
+def test_gates_refuse(tmp_path):
+    with pytest.raises(ValueError, match="packets must be at least 1, not 0"):
+        run_gates(packets=0, report_dir=tmp_path)
+    alone = tmp_path / "cells.lib"
+    alone.write_bytes(DEFAULT_LIBERTY.read_bytes())
+    with pytest.raises(LibertyError, match=r"cells\.v, which simulates the library's cells"):
+        run_gates(liberty=alone, report_dir=tmp_path)
 
 
 # --- the rest ---------------------------------------------------------------------------------
