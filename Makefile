@@ -45,7 +45,7 @@ HEAD ?=
 SIMULATOR ?= verilator
 LIBERTY ?=
 SET ?=
-MUTANTS ?= 200
+MUTANTS ?= 500
 
 .PHONY: demo setup test verilog registers package cosim cosim-all soak gates area retention calibrate \
   bench formal mutants report docs docs-check lint clean distclean

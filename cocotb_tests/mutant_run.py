@@ -1,192 +1,423 @@
 """Plays one compact scenario to mutants of a head, one after the other, in one simulation.
 
-The design under test holds every mutant; its input ``mutsel`` selects one, 0 none. What is
-checked is what `cocotb_tests.bench` and `cocotb_tests.test_head` check, stopped at the first
-difference, and rules that a clock-by-clock look at the ports can see broken.
+The design under test holds every mutant; its input ``mutsel`` selects one, 0 none. Beside it runs
+the original under the same inputs, and the output ``differs`` compares the two. What the mutant
+does is checked against the specification: answers, registers and masks against the exact models,
+the order of control lines by the bridge, and rules that a look at the ports can see broken. The
+comparison is noted apart; the scenario goes on until the specification is seen broken, or ends.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import cocotb
 from cocotb.clock import Clock
-from cocotb.triggers import ClockCycles, Event, FallingEdge, Timer
+from cocotb.triggers import ClockCycles, Event, FallingEdge
 
-from analog_models.functional import FunctionalHead
-from analog_models.head import SteppedHead
-from analog_models.params import AnalogParams
-from cocotb_tests.bench import CLOCK_NS, HeadBench, Oracle, load_job
-from cocotb_tests.bridge import ArrayBridge
-from cocotb_tests.test_head import BOTH, FLUSH, QUERY, WRITE, Traffic
-from hw.packet import TAG_LSB, Command, PacketError, token_beats
+from cocotb_tests.axil import OKAY, SLVERR, Done, EventBus, Reading
+from cocotb_tests.bench import CLOCK_NS, Bench, load_job
+from cocotb_tests.oracle import Packet
+from cocotb_tests.streams import Received
+from cocotb_tests.traffic import BOTH, FLUSH, QUERY, WRITE, Traffic
+from hw.packet import SHOT_LSB, TAG_LSB, Command, PacketError, Shot, token_beats
 from hw.params import HeadParams
+from hw.registers import LEVEL_RESET, Access, Register
+from sim.reference.ages import TokenAges
 
-__all__ = ["MutantBench", "judge", "mutants"]
+__all__ = ["LaggingBus", "MutantBench", "judge", "mutants"]
 
-#: Clocks that an answer may take before it is missing, however many are queued before it.
-PATIENCE_CLK = 4000
+#: Clocks without a packet, an answer or an access after which something is missing.
+PATIENCE_CLK = 1500
 #: Saturation currents of the array model. A head as small as the one that is mutated never comes
 #: near the published ones: every result must be able to reach full scale, of either sign.
-S_SAT_UA, A_SAT_UA = 12.0, 12.0
+ANALOG = {
+    "s_sat_ua": 12.0,
+    "a_sat_ua": 12.0,
+    "score_offset_sigma_clk": 0.3,
+    "output_offset_sigma_counts": 0.3,
+}
 
 
 class Difference(AssertionError):
     """The mutant does something the design must not do."""
 
 
-class MutantBench(HeadBench):
-    """A head's bench that starts anew for each mutant and notes the first difference."""
+def demand(holds: bool, otherwise: str) -> None:
+    """Fail unless something holds."""
+    if not holds:
+        raise Difference(otherwise)
 
-    def __init__(self, dut: Any, params: HeadParams) -> None:
-        super().__init__(dut, params)
-        self._analog = AnalogParams.matching(params, s_sat_ua=S_SAT_UA, a_sat_ua=A_SAT_UA)
+
+class LaggingBus(EventBus):
+    """AXI4-Lite master that can let address, data and its own readiness come late."""
+
+    #: Clocks by which the write address, the data, and readiness for responses come late.
+    lags = (0, 0, 0)
+
+    def __init__(self, dut: Any) -> None:
+        super().__init__(dut)
+        self._clk, self._wready = dut.clk, dut.s_axil_wready
+
+    def _junk(self, *names: str) -> None:
+        for name in names:
+            line = self._of[name]
+            line.value = 0x5A5A5A5A & (1 << len(line)) - 1
+
+    async def write(self, address: int, word: int, strobe: int) -> int:
+        """Write."""
+        if self.lags == (0, 0, 0):
+            return await super().write(address, word, strobe)
+        of, (address_lag, data_lag, ready_lag) = self._of, self.lags
+        async with self._write_lock:
+            self._junk("awaddr", "wdata", "wstrb", "awprot")
+            for clock in range(max(address_lag, data_lag) + 1):
+                if clock == address_lag:
+                    of["awaddr"].value, of["awvalid"].value = address, 1
+                if clock == data_lag:
+                    of["wdata"].value, of["wstrb"].value, of["wvalid"].value = word, strobe, 1
+                if clock < max(address_lag, data_lag):
+                    await ClockCycles(self._clk, 1)
+                    demand(not int(of["awready"].value), "a write was taken without its data")
+            await self._until("awready")
+            demand(bool(int(self._wready.value)), "address was taken without the data")
+            of["awvalid"].value = of["wvalid"].value = 0
+            self._junk("awaddr", "wdata", "wstrb")
+            await self._until("bvalid")
+            await ClockCycles(self._clk, ready_lag)
+            of["bready"].value = 1
+            await ClockCycles(self._clk, 1)
+            of["bready"].value = 0
+            return int(of["bresp"].value)
+
+    async def read(self, address: int) -> Reading:
+        """Read."""
+        if self.lags == (0, 0, 0):
+            return await super().read(address)
+        of, lag = self._of, self.lags[2]
+        async with self._read_lock:
+            of["araddr"].value, of["arvalid"].value = address, 1
+            await self._until("arready")
+            of["arvalid"].value = 0
+            self._junk("araddr", "arprot")
+            await self._until("rvalid")
+            await ClockCycles(self._clk, lag)
+            of["rready"].value = 1
+            await ClockCycles(self._clk, 1)
+            of["rready"].value = 0
+            return Reading(int(of["rresp"].value), int(of["rdata"].value))
+
+
+class _Rewrites:
+    """Follows what is written to the arrays: tokens in their order, and columns rewritten.
+
+    Begin with an empty window, and begin anew after a flush.
+    """
+
+    def __init__(self, bench: MutantBench, sinks: int = 0) -> None:
+        self._p, self._bench, self._sinks = bench.params, bench, sinks
+        self._tokens: dict[str, deque[int]] = {"key": deque(), "value": deque()}
+        self._held: dict[str, dict[int, int]] = {"key": {}, "value": {}}
+        self._pointer = {"key": 0, "value": 0}
+        self._next = 0  # column that is rewritten next
+        self.count = {"key": 0, "value": 0}  #: columns rewritten
+        self.clocks: list[int] = []  #: in which a rewriting of K began
+        self.rewrites = {"key": False, "value": False}  #: so does the write that began last
+
+    def expect(self, packets: Sequence[Packet]) -> None:
+        """Note a token, one packet of each head."""
+        p = self._p
+        for name, of, count in (("key", "k", p.rows), ("value", "v", p.lanes)):
+            raw = 0
+            for head, packet in enumerate(packets):
+                for at, code in enumerate(getattr(packet, of)):
+                    raw |= code << p.kv_bits * (head * count + at)
+            self._tokens[name].append(raw)
+
+    def see(self, name: str, column: int, raw: int) -> None:
+        """A write has begun."""
+        p, held, tokens = self._p, self._held[name], self._tokens[name]
+        token = bool(tokens) and column == self._pointer[name] and raw == tokens[0]
+        self.rewrites[name] = not token
+        if token:
+            tokens.popleft()
+            held[column] = raw
+            follows = column + 1
+            self._pointer[name] = follows if follows < p.window else self._sinks
+            return
+        demand(column == self._next, f"{name}: column {column} was written, not {self._next}")
+        demand(held.get(column) == raw, f"{name}: column {column} was not rewritten as it was")
+        self.count[name] += 1
+        if name == "key":
+            self.clocks.append(self._bench.clocks)
+        else:
+            self._next = 0 if column + 1 == len(held) else column + 1
+
+
+class _Notes:
+    """How a mutant was noticed."""
+
+    def __init__(self) -> None:
+        self.part = "load"  #: of the scenario
         self.reason: str | None = None
         self.over = Event()  #: the scenario has ended, or a difference was found
-        self.clocks = 0  #: clocks since the mutant was switched on
-        self._held: tuple[int, int] | None = None
-
-    async def start(self) -> None:
-        """Start the clock and everything that runs through all mutants."""
-        self.dut.mutsel.value = 0
-        self.dut.rst.value = 1
-        self.dut.status_clear.value = 0
-        self.dut.ana_out_pulse.value = 0
-        self.dut.ana_out_sign.value = 0
-        Clock(self.dut.clk, CLOCK_NS, unit="ns").start()
-        cocotb.start_soon(self._watch())
-        cocotb.start_soon(self._score())
-        await self.reset()
-
-    async def load(self, mutant: int) -> None:
-        """Reset the unmutated head, forget everything, and switch the mutant on."""
-        self.dut.mutsel.value = 0
-        self.dut.status_clear.value = 0
-        self.go()
-        self.bridge = ArrayBridge(self.dut, self.params, SteppedHead(self._analog))
-        self.dut.ana_out_pulse.value = 0
-        self.oracle = Oracle(self.params, FunctionalHead(self._analog))
-        await self.reset()
-        self.mismatches.clear()
-        self._held = None
-        self.clocks = 0
-        self.reason = None
-        self.over.clear()
-        self.dut.mutsel.value = mutant
-        # Whatever the head does by itself, it does now.
-        await ClockCycles(self.dut.clk, 8)
-        await self.reset()
 
     def fail(self, reason: str) -> None:
         """Note a difference; only the first one counts."""
         if self.reason is None:
-            self.reason = reason
+            self.reason = f"{self.part}: {reason}"
             self.over.set()
 
-    def _compare(self, beats: list[int]) -> None:
-        super()._compare(beats)
+
+class MutantBench(Bench):
+    """A bench that is made anew for each mutant and notes the first difference."""
+
+    def __init__(self, dut: Any, params: HeadParams, notes: _Notes) -> None:
+        super().__init__(dut, params, library=False, **ANALOG)
+        self.bus = self.registers._bus = LaggingBus(dut)
+        self.notes = notes
+        self.clocks = 0  #: clocks since the mutant was switched on
+        self.apart = 0  #: first clock in which an output differs from the original's, 0 if none
+        self.aside = 0  #: the same of outputs that mean nothing in that clock
+        self.rewrites: _Rewrites | None = None
+        self.watch: _AgeWatch | None = None  #: begins when the length of a tick is set
+        self._alive = 0
+        self._idle_now = 1
+        self._counted = self._shown = [0, 0]  # clocks that were busy, and idle
+        self._waiting: dict[str, int | None] = {}
+        self._began: dict[str, Any] = {"key": None, "value": None}  # write that began last
+        several = params.heads > 1
+        names = [f"m_axis_{head}" if several else "m_axis" for head in range(params.heads)]
+        self._results = [
+            tuple(getattr(dut, f"{name}_{part}") for part in ("tvalid", "tready", "tdata", "tlast"))
+            for name in names
+        ]
+        self._axil = {
+            name: getattr(dut, f"s_axil_{name}")
+            for name in ("bvalid", "bready", "bresp", "rvalid", "rready", "rresp", "rdata")
+        }
+
+    async def load(self, mutant: int) -> None:
+        """Reset, and switch the mutant on."""
+        dut = self.dut
+        dut.rst.value = 1
+        dut.mutsel.value = 0
+        dut.ana_out_pulse.value = 0
+        dut.ana_out_sign.value = 0
+        for head in range(self.params.heads):
+            cocotb.start_soon(self._score(head))
+        cocotb.start_soon(self._watch())
+        await ClockCycles(dut.clk, 2)
+        dut.mutsel.value = mutant
+        await self.reset()
+        # Whatever the head does by itself, it does now.
+        await ClockCycles(dut.clk, 8)
+        self.apart = self.aside = 0
+        await self.reset()
+
+    # --- what is followed -------------------------------------------------------------------
+    async def reset(self) -> None:
+        """Reset."""
+        self.rewrites = self.watch = None
+        self._watching = False
+        await super().reset()
+
+    def queue(self, head: int, packet: Packet) -> None:
+        """Queue any packet."""
+        super().queue(head, packet)
+        if self.rewrites is not None and head == self.params.heads - 1 and packet.k is not None:
+            self.rewrites.expect([channel.queued[-1] for channel in self.channels])
+
+    def _header(self, head: int) -> None:
+        self._alive = self.clocks
+        super()._header(head)
+
+    def _compare(self, head: int, received: Received) -> None:
+        self._alive = self.clocks
+        super()._compare(head, received)
         if self.mismatches:
-            self.fail(f"mismatch: {self.mismatches[0]}")
+            self.notes.fail(f"mismatch: {self.mismatches[0]}")
+
+    def _written(self, done: Done) -> None:
+        self._alive = self.clocks
+        super()._written(done)
+        self._watching |= done.register.name == "age_tick" and self.watch is not None
+        if done.register.name == "command":
+            if done.values["soft_reset"] or done.values["clear_counters"]:
+                self._counted = [0, 0]
+                self._counted[self._idle_now] = 1
 
     async def _watch(self) -> None:
-        """Pass every clock to the array model and look at the ports."""
+        """Pass every clock to the array models and look at the ports."""
         edge = FallingEdge(self.dut.clk)
         while True:
             await edge
             self.clocks += 1
-            try:
-                self.bridge.step()
-                self._look()
-            except Exception as error:
-                self.fail(f"{type(error).__name__}: {error}")
+            self.bridge.step()
+            self.bridge.clocks += 1
+            self._look()
+
+    def _stays(self, name: str, valid: Any, ready: Any, *payload: Any) -> None:
+        """What is offered must stay until it is taken."""
+        if not int(valid.value):
+            demand(self._waiting.get(name) is None, f"{name}: what waited was withdrawn")
+            return
+        offered = 0
+        for part in payload:
+            offered = offered << len(part) | int(part.value)
+        demand(self._waiting.get(name) in (None, offered), f"{name}: what waited has changed")
+        self._waiting[name] = None if int(ready.value) else offered
 
     def _look(self) -> None:
         """Rules of the ports that no answer depends on."""
-        dut = self.dut
+        dut, axil = self.dut, self._axil
         if int(dut.rst.value):
-            self._held = None
+            self._waiting.clear()
+            self._counted = [0, 0]
+            self._alive = self.clocks
             return
-        if int(dut.m_axis_tvalid.value):
-            beat = (int(dut.m_axis_tdata.value), int(dut.m_axis_tlast.value))
-            if self._held not in (None, beat):
-                raise Difference("a waiting result beat changed")
-            self._held = None if int(dut.m_axis_tready.value) else beat
-        elif self._held is not None:
-            raise Difference("a waiting result beat was withdrawn")
+        differs = int(dut.differs.value)
+        if differs:
+            if differs & 1:
+                self.apart = self.apart or self.clocks
+            self.aside = self.aside or self.clocks
+        for head, (valid, ready, data, last) in enumerate(self._results):
+            self._stays(f"result {head}", valid, ready, data, last)
+        self._stays("write response", axil["bvalid"], axil["bready"], axil["bresp"])
+        self._stays("read data", axil["rvalid"], axil["rready"], axil["rresp"], axil["rdata"])
+        self._idle_now = int(dut.idle.value)
+        self._counted[self._idle_now] += 1
+        if int(dut.s_axil_arvalid.value) and int(dut.s_axil_arready.value):
+            self._shown = list(self._counted)
+        for name in self._began:
+            held = self.bridge._writing.get(name)
+            if held is not self._began[name]:
+                self._began[name] = held
+                if held is not None and self.rewrites is not None:
+                    subtile, column, raw = held.raw
+                    at = self.params.columns * (subtile.bit_length() - 1) + column.bit_length() - 1
+                    self.rewrites.see(name, at, raw)
         strobes = int(dut.ana_k_write.value) + int(dut.ana_v_write.value)
         if not strobes and (int(dut.ana_subtile_select.value) | int(dut.ana_column_select.value)):
             raise Difference("a column is selected while nothing is written")
         if int(dut.ana_q_pulse.value) and not int(dut.ana_integrate.value):
             raise Difference("a word line is on outside the integration")
+        if self._watching and self.watch is not None:
+            self.watch.clock()
+        demand(self.clocks - self._alive < PATIENCE_CLK, "nothing happens any more")
 
-    # --- waiting ----------------------------------------------------------------------------
-    async def drain(self, most_us: int = PATIENCE_CLK * CLOCK_NS // 1000) -> None:
-        """Wait until everything owed has come and the head is idle."""
-        left = 1000 * most_us // CLOCK_NS
-        sent = cocotb.start_soon(self.source.wait())
-        try:
-            while self.owed or not sent.done():
-                if left <= 0:
-                    raise Difference("an answer is missing")
-                await Timer(8 * CLOCK_NS, "ns")
-                left -= 8
-        finally:
-            if not sent.done():
-                sent.cancel()
-        await ClockCycles(self.dut.clk, 4)
-        while not int(self.dut.status_idle.value):
-            if left <= 0:
-                raise Difference("the head stays busy")
-            await FallingEdge(self.dut.clk)
-            left -= 1
-        await ClockCycles(self.dut.clk, 2)
+    # --- waiting and checks -----------------------------------------------------------------
+    async def pass_clocks(self, clocks: int) -> None:
+        """Let time go by."""
+        while clocks > 0:
+            self._alive = self.clocks
+            await ClockCycles(self.dut.clk, min(clocks, PATIENCE_CLK // 2))
+            clocks -= PATIENCE_CLK // 2
+
+    async def read(self, name: str, entry: int = 0) -> dict[str, int]:
+        """Fields of a register."""
+        self._alive = self.clocks
+        return await self.registers.read(name, entry)
+
+    async def check(self) -> None:
+        """Check every answer, counter and sticky bit, the interrupt, and the clock counters."""
+        self._alive = self.clocks
+        await super().check()
+        for kind in (0, 1):
+            name = ("clocks_busy", "clocks_idle")[kind]
+            count = (await self.read(name))["count"]
+            demand(count == self._shown[kind], f"{name} {count}, expected {self._shown[kind]}")
+        sticky = self.oracle.events | self.sent.events
+        enabled = self.registers.model.words["irq_enable"]
+        fields = self.registers.map["irq_enable"].fields
+        expected = any(field.get(enabled) and field.name in sticky for field in fields)
+        stale = "stale" in self.registers.map["sticky"] and enabled & 1 << 7
+        if not stale:
+            demand(int(self.dut.irq.value) == expected, f"irq is {int(not expected)}")
+
+    async def drain(self, most_us: int = 0) -> None:
+        """Wait until everything queued has been dealt with; `PATIENCE_CLK` says how long."""
+        await self._drained()
+        self.oracle.settle()
 
     async def settle(self) -> None:
-        """Drain, then check every answer, counter and sticky bit."""
+        """Wait until everything is answered, then check."""
         await self.drain()
-        self.check()
+        await self.check()
 
-    async def clear_status(self) -> None:
-        """Drain, clear the event counters and check that they are."""
+    async def clear(self) -> None:
+        """Drain, clear counters and sticky bits, check that they are."""
         await self.drain()
-        self.dut.status_clear.value = 1
-        await ClockCycles(self.dut.clk, 1)
-        self.dut.status_clear.value = 0
-        await ClockCycles(self.dut.clk, 2)
-        self.oracle.errors = dict.fromkeys(PacketError, 0)
-        self.oracle.full_scale_lanes = 0
-        self.check()
+        await self.registers.write("command", clear_counters=1)
+        await self.registers.write(
+            "sticky", **{field.name: 1 for field in self.registers.map["sticky"].fields}
+        )
+        await self.check()
+
+    async def soft_reset(self) -> None:
+        """Drain and reset by command."""
+        await self.drain()
+        await self.registers.write("command", soft_reset=1)
+
+    async def refused(self, address: int, word: int, strobe: int = 0b1111) -> None:
+        """Write what must be refused."""
+        self._alive = self.clocks
+        response = await self.registers.write_word(address, word, strobe)
+        demand(response == SLVERR, f"write of {word:#x} to {address:#x} was accepted")
 
 
 class HardTraffic(Traffic):
     """Traffic, and packets whose results are large."""
 
-    def extreme(self, command: Command) -> None:
-        """Queue a good packet whose codes push results towards full scale, of either sign."""
-        p, rng = self.params, self.rng
+    bench: MutantBench
+
+    def extreme(self, command: Command, shot: Shot | None = None) -> None:
+        """Queue a good step whose codes push results towards full scale, of either sign."""
+        p, rng, tag = self.params, self.rng, self.tag()
         top_kv, top_q = 2**p.kv_bits - 1, 2**p.q_bits - 1
-        sections = {}
-        if command.writes:
-            sections["k"] = [top_kv] * p.rows
-            edge = [rng.choice((0, top_kv)) for _ in range(p.lanes)]
-            sections["v"] = [
-                code if rng.random() < 0.6 else rng.randint(0, top_kv) for code in edge
-            ]
-        if command.queries:
-            sections["q"] = [top_q] * p.rows
-        self.bench.send(command, self.tag(), **sections)
+        for head in range(p.heads):
+            sections = {}
+            if command.writes:
+                sections["k"] = [top_kv] * p.rows
+                edge = [rng.choice((0, top_kv)) for _ in range(p.lanes)]
+                sections["v"] = [
+                    code if rng.random() < 0.6 else rng.randint(0, top_kv) for code in edge
+                ]
+            if command.queries:
+                sections["q"] = [top_q] * p.rows
+            self.bench.send(command, tag, head=head, shot=shot, **sections)
+
+    def wrong_step(self, beats: Sequence[int], error: PacketError, command: Command) -> None:
+        """Queue a packet that is refused, in a step whose others are good."""
+        p = self.params
+        wrong = self.rng.randrange(p.heads)
+        tag = beats[0] >> TAG_LSB & 2**p.tag_bits - 1
+        for head in range(p.heads):
+            if head == wrong:
+                self.bench.send_refused(beats, error, head=head)
+            else:
+                self.bench.send(command, tag, head=head, **self.sections(command))
 
 
-# --- the scenario ---------------------------------------------------------------------------
-async def _empty(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) -> None:
-    """After reset; a query on an empty window; the first tokens."""
-    bench.check()
-    if not int(bench.dut.status_idle.value):
-        raise Difference("busy after reset")
+Part = Callable[[MutantBench, HardTraffic, dict[str, Any]], Coroutine[Any, Any, None]]
+
+
+# --- the scenario: packets ------------------------------------------------------------------
+async def _first(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) -> None:
+    """After reset: what registers say; a query on an empty window; the first tokens."""
+    demand(bool(int(bench.dut.idle.value)), "busy after reset")
+    latency = await bench.read("latency")
+    expected = {name: job[name] for name in ("latency_clk", "query_latency_clk")}
+    demand(latency == expected, f"latency reads {latency}")
+    await bench.check()
+    await _read_all(bench)
     traffic.good(QUERY)
     await bench.settle()
     traffic.good(WRITE)
@@ -196,54 +427,72 @@ async def _empty(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) 
     await bench.settle()
 
 
+async def _read_all(bench: MutantBench) -> None:
+    """Every register, first and last entry of arrays; what software can know is checked."""
+    for register in bench.registers.map:
+        for entry in sorted({0, register.entries - 1}):
+            bench._alive = bench.clocks
+            reading = await bench.registers.read_word(register.offset + 4 * entry)
+            demand(reading.response == OKAY, f"read of {register.name} was refused")
+
+
 async def _latency(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) -> None:
-    """Last beat to first result beat, of both kinds of query."""
-    dut = bench.dut
-    for command, expected in (
-        (BOTH, job["latency_clk"]),
-        (QUERY, job["query_latency_clk"]),
-        (BOTH, job["latency_clk"]),
-    ):
-        traffic.good(command)
-        taken, clock = None, 0
-        while True:
-            await FallingEdge(dut.clk)
-            clock += 1
-            if (
-                int(dut.s_axis_tvalid.value)
-                & int(dut.s_axis_tready.value)
-                & int(dut.s_axis_tlast.value)
-            ):
-                taken = clock
-            if taken is not None and int(dut.status_idle.value) and clock > taken:
-                raise Difference("idle with a query in flight")
-            if int(dut.m_axis_tvalid.value):
-                break
-            if clock > 4 * expected:
-                raise Difference(f"{command.name}: no answer")
-        if taken is None or clock - taken != expected:
-            raise Difference(f"{command.name}: wrong latency")
-        await bench.settle()
+    """Last beat to first result beat, of both kinds of query, for several phase lengths."""
+    p = bench.params
+    lengths = [(p.write_clk, p.guard_clk), (1, 2), (p.write_max_clk, 1), (2, 15), (p.write_clk, 4)]
+    for write_clk, guard_clk in lengths:
+        if (write_clk, guard_clk) != lengths[0]:
+            await bench.registers.write("phases", write_clk=write_clk, guard_clk=guard_clk)
+        more = 3 * (guard_clk - p.guard_clk)
+        for command, expected in (
+            (BOTH, job["latency_clk"] + more + write_clk - p.write_clk),
+            (QUERY, job["query_latency_clk"] + more),
+        ):
+            await _answer_after(bench, traffic, command, expected)
+            await bench.settle()
+    await bench.soft_reset()
+
+
+async def _answer_after(
+    bench: MutantBench, traffic: HardTraffic, command: Command, expected: int
+) -> None:
+    """Send a packet and measure how long its answer takes."""
+    dut, last = bench.dut, bench.params.heads - 1
+    number = "" if last == 0 else f"_{last}"
+    tokens = [getattr(dut, f"s_axis{number}_{name}") for name in ("tvalid", "tready", "tlast")]
+    valid = getattr(dut, f"m_axis{number}_tvalid")
+    traffic.good(command)
+    taken, clock = None, 0
+    while True:
+        await FallingEdge(dut.clk)
+        clock += 1
+        demand(not (taken and int(dut.idle.value)), "idle with a query in flight")
+        if all(int(line.value) for line in tokens):
+            taken = clock
+        if int(valid.value):
+            break
+        demand(clock < 4 * expected + 100, f"{command.name}: no answer")
+    took = clock - (taken or 0)
+    demand(took == expected, f"{command.name}: {took} clocks instead of {expected}")
 
 
 async def _fill(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) -> None:
-    """Through a full window and around it; status looked at on the way."""
+    """Through a full window and around it; registers looked at on the way."""
     for token in range(2 * bench.params.window + 3):
         traffic.good(BOTH)
         if token % 3 == 0:
             await bench.settle()
     await bench.settle()
-    await bench.clear_status()
+    await bench.clear()
 
 
 async def _kinds(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) -> None:
-    """Every kind of good packet, under stalls."""
+    """Every kind of good packet and shot, under stalls."""
     for probability in (0.0, 0.3, 0.7):
-        if probability:
-            bench.stall(job["seed"], probability)
+        bench.stall(job["seed"], probability)
         traffic.good(WRITE)
         for _ in range(20):
-            traffic.good(traffic.rng.choices((WRITE, QUERY, BOTH, FLUSH), (6, 6, 6, 2))[0])
+            traffic.any_shot(traffic.rng.choices((WRITE, QUERY, BOTH, FLUSH), (6, 6, 6, 2))[0])
         await bench.settle()
     bench.go()
 
@@ -257,12 +506,13 @@ async def _malformed(bench: MutantBench, traffic: HardTraffic, job: dict[str, An
         "reserved": (WRITE, QUERY, FLUSH),
         "code": (WRITE, BOTH, WRITE),
     }
-    await bench.clear_status()
     for kind, commands in wrong.items():
+        await bench.clear()
         for command in commands:
             traffic.malformed(kind, command)
             traffic.malformed(kind, command)
-            await bench.settle()
+            await bench.drain()
+        await bench.check()
         traffic.good(BOTH)
         traffic.good(QUERY)
         await bench.settle()
@@ -275,11 +525,13 @@ async def _sweeps(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any])
     def beats(command: Command) -> list[int]:
         return token_beats(p, command, traffic.tag(), **traffic.sections(command))
 
-    async def refused(packets: Sequence[list[int]], error: PacketError) -> None:
-        for at in range(0, len(packets), 5):
-            await bench.clear_status()
-            for packet in packets[at : at + 5]:
-                bench.send_refused(packet, error)
+    async def refused(
+        packets: Sequence[list[int]], error: PacketError, command: Command = FLUSH
+    ) -> None:
+        for at in range(0, len(packets), 12):
+            await bench.registers.write("command", clear_counters=1)
+            for packet in packets[at : at + 12]:
+                traffic.wrong_step(packet, error, command)
             await bench.settle()
         traffic.good(BOTH)
         await bench.settle()
@@ -289,55 +541,42 @@ async def _sweeps(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any])
     await refused([[header] for header in headers], PacketError.COMMAND)
     for command in Command:
         packet = beats(command)
-        reserved = range(TAG_LSB + p.tag_bits, p.bus_bits)
+        shot = p.shots and command.queries
+        reserved = [*range(TAG_LSB + p.tag_bits, SHOT_LSB), *range(SHOT_LSB + 8, p.bus_bits)]
+        reserved += [] if shot else range(SHOT_LSB, SHOT_LSB + 8)
         await refused(
-            [[packet[0] | 1 << bit, *packet[1:]] for bit in reserved], PacketError.COMMAND
+            [[packet[0] | 1 << bit, *packet[1:]] for bit in reserved], PacketError.COMMAND, command
         )
         extra = [traffic.rng.getrandbits(p.bus_bits) for _ in range(4)]
         lengths = [length for length in range(1, len(packet) + 4) if length != len(packet)]
-        await refused([[*packet, *extra][:length] for length in lengths], PacketError.LENGTH)
+        await refused(
+            [[*packet, *extra][:length] for length in lengths], PacketError.LENGTH, command
+        )
         for _ in range(2):
             # Twice, with other codes around the bad one.
             packet = beats(command)
             await refused(
                 [
                     [value | (1 << bit if at == beat else 0) for at, value in enumerate(packet)]
-                    for beat, bit in _too_high(p, command)
+                    for beat, bit in traffic._above_codes(command)
                 ],
                 PacketError.CODE,
+                command,
             )
 
 
-def _too_high(params: HeadParams, command: Command) -> list[tuple[int, int]]:
-    """Beat and bit of everything above a code's width, in slots that hold a code."""
-    p, places, first = params, [], 1
-    sections = (
-        (p.kv_bits, p.rows, p.k_beats, command.writes),
-        (p.kv_bits, p.lanes, p.v_beats, command.writes),
-        (p.q_bits, p.rows, p.q_beats, command.queries),
-    )
-    for bits, count, beats, there in sections:
-        if there:
-            for slot in range(count):
-                beat, place = divmod(slot, p.codes_per_beat)
-                places += [
-                    (first + beat, place * p.slot_bits + bit) for bit in range(bits, p.slot_bits)
-                ]
-            first += beats
-    return places
-
-
 async def _status(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) -> None:
-    """Counters stop at their limit and can be cleared, one kind of event at a time."""
+    """Counters stop at their limit, one kind of event at a time; lanes at full scale."""
     p = bench.params
     limit = 2**p.event_bits - 1
     for kind in ("unknown", "short", "code"):
-        await bench.clear_status()
-        for _ in range(limit + 2):
+        await bench.clear()
+        for at in range(limit + 2):
             traffic.malformed(kind, WRITE)
-            await bench.settle()
+            if at % 4 == 2 or at >= limit - 2:
+                await bench.settle()
     traffic.good(FLUSH)
-    await bench.clear_status()
+    await bench.clear()
     for _ in range(limit + 2):
         traffic.good(QUERY)
         await bench.settle()
@@ -345,17 +584,20 @@ async def _status(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any])
     top_kv, top_q = 2**p.kv_bits - 1, 2**p.q_bits - 1
     for probability in (0.1, 0.5, 1.0):
         traffic.good(FLUSH)
-        await bench.clear_status()
+        await bench.clear()
         for token in range(p.window + 2):
-            full = [traffic.rng.random() < probability for _ in range(p.lanes)]
-            v = [
-                traffic.rng.choice((0, top_kv)) if is_full else traffic.rng.randint(0, top_kv)
-                for is_full in full
-            ]
-            bench.send(BOTH, traffic.tag(), k=[top_kv] * p.rows, v=v, q=[top_q] * p.rows)
+            tag = traffic.tag()
+            for head in range(p.heads):
+                full = [traffic.rng.random() < probability for _ in range(p.lanes)]
+                v = [
+                    traffic.rng.choice((0, top_kv)) if is_full else traffic.rng.randint(0, top_kv)
+                    for is_full in full
+                ]
+                k, q = [top_kv] * p.rows, [top_q] * p.rows
+                bench.send(BOTH, tag, head=head, k=k, v=v, q=q)
             if token < p.window - 2 or token > p.window:
                 await bench.settle()
-    await bench.clear_status()
+    await bench.clear()
 
 
 async def _resets(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) -> None:
@@ -363,12 +605,11 @@ async def _resets(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any])
     for clocks in (3, 9, 14, 25, 45, 60, 75):
         traffic.malformed("code", BOTH)
         traffic.good(BOTH)
-        traffic.good(BOTH)
-        await ClockCycles(bench.dut.clk, clocks)
+        traffic.any_shot(BOTH)
+        await bench.pass_clocks(clocks)
         await bench.reset()
-        bench.check()
-        if not int(bench.dut.status_idle.value):
-            raise Difference("busy after reset")
+        demand(bool(int(bench.dut.idle.value)), "busy after reset")
+        await bench.check()
         traffic.good(QUERY)
         traffic.good(BOTH)
         await bench.settle()
@@ -378,9 +619,11 @@ async def _back_pressure(bench: MutantBench, traffic: HardTraffic, job: dict[str
     """A receiver that stops loses nothing: not sums, not the full-scale flags, not the error."""
     for last in (BOTH, "empty", "short", "code", "unknown"):
         traffic.good(FLUSH)
-        await bench.settle()
+        await bench.drain()
         answers = bench.answers
-        bench.sink.pause = True
+        for channel in bench.channels:
+            channel.sink.pause = True
+        await bench.pass_clocks(2)
         for _ in range(2):
             traffic.extreme(BOTH)
         if last == "empty":
@@ -389,13 +632,16 @@ async def _back_pressure(bench: MutantBench, traffic: HardTraffic, job: dict[str
         elif last is BOTH:
             traffic.extreme(BOTH)
             traffic.extreme(BOTH)
+            traffic.any_shot(QUERY)
         else:
-            traffic.malformed(last, BOTH)
+            traffic.malformed(str(last), BOTH)
             traffic.extreme(BOTH)
-        await ClockCycles(bench.dut.clk, 260)
-        if bench.answers != answers or not int(bench.dut.m_axis_tvalid.value):
-            raise Difference("the result did not wait")
-        bench.sink.pause = False
+        await bench.pass_clocks(260)
+        waits = all(int(valid.value) for valid, *_ in bench._results)
+        demand(bench.answers == answers and waits, "the result did not wait")
+        demand(not int(bench.dut.idle.value), "idle with a result held")
+        for channel in bench.channels:
+            channel.sink.pause = False
         await bench.settle()
 
 
@@ -403,60 +649,753 @@ async def _mixture(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]
     """Good, bad and extreme packets close after each other, with and without stalls."""
     kinds = ("short", "long", "unknown", "reserved", "code")
     for probability in (0.0, 0.4):
-        if probability:
-            bench.stall(job["seed"] + 2, probability)
+        bench.stall(job["seed"] + 2, probability)
         for _ in range(8):
-            await bench.clear_status()
+            await bench.clear()
             for _ in range(8):
                 choice = traffic.rng.randrange(5)
                 if choice == 0:
                     traffic.malformed(traffic.rng.choice(kinds), traffic.rng.choice((WRITE, BOTH)))
                 elif choice == 1:
-                    traffic.good(traffic.rng.choices((WRITE, QUERY, FLUSH), (3, 3, 1))[0])
+                    traffic.any_shot(traffic.rng.choices((WRITE, QUERY, FLUSH), (3, 3, 1))[0])
                 else:
-                    traffic.extreme(traffic.rng.choice((QUERY, BOTH)))
+                    command = traffic.rng.choice((QUERY, BOTH))
+                    traffic.extreme(command, traffic.shot(command))
             await bench.settle()
     bench.go()
 
 
-SCENARIO = (
-    _empty,
+async def _shots(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) -> None:
+    """Every gain code, weight and flag; limits reached from either side; flags that stay."""
+    p, host = bench.params, bench.registers
+    traffic.good(FLUSH)
+    for _ in range(p.window // 2 + 1):
+        traffic.extreme(WRITE)
+    for levels in ({}, {"level_0": 5, "level_1": 33, "level_2": 129, "level_3": 254}):
+        for name in ("s_levels", "a_levels"):
+            if levels:
+                await host.write(name, **levels)
+        for s_gain in range(4):
+            for a_gain in range(4):
+                shot = Shot(s_gain=s_gain, a_gain=a_gain, shift=s_gain ^ a_gain)
+                traffic.extreme(QUERY, shot)
+                traffic.any_shot(QUERY)
+        await bench.settle()
+    # All lanes of one sign, then of the other.
+    await host.write("a_levels", **{f"level_{code}": 1 for code in range(4)})
+    for sign in (0, 2**p.kv_bits - 1, None):
+        traffic.good(FLUSH)
+        await bench.clear()
+        for _ in range(p.columns + 1):
+            tag = traffic.tag()
+            for head in range(p.heads):
+                v = [
+                    (0, 2**p.kv_bits - 1)[traffic.rng.randrange(2)] if sign is None else sign
+                    for _ in range(p.lanes)
+                ]
+                bench.send(WRITE, tag, head=head, k=[2**p.kv_bits - 1] * p.rows, v=v)
+        traffic.extreme(QUERY, Shot(shift=3))
+        for at in range(20):
+            traffic.extreme(QUERY, Shot(shift=3, accumulate=True, hold=at % 3 == 0))
+            if at % 5 == 4:
+                await bench.settle()
+        traffic.good(FLUSH)
+        traffic.good(QUERY, Shot(hold=True))  # refused, so answered, and no shot
+        traffic.malformed("code", BOTH)
+        traffic.good(BOTH, Shot(accumulate=True, shift=1))  # onto the shot before the flush
+        traffic.good(QUERY, Shot())
+        traffic.good(QUERY, Shot(accumulate=True))
+        await bench.settle()
+    await bench.soft_reset()
+    traffic.good(BOTH, Shot(accumulate=True))  # onto nothing
+    await bench.settle()
+
+
+async def _sinks(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) -> None:
+    """Several laps with each number of sinks; a change waits for an empty window."""
+    p = bench.params
+    for sinks in range(p.sinks + 1):
+        await bench.registers.write("sinks", count=sinks)
+        traffic.good(FLUSH)
+        for at in range(2 * p.window + 1):
+            if at in (1, p.window + 1):
+                await bench.registers.write("sinks", count=p.sinks - sinks)
+            traffic.good(BOTH if at % 3 else WRITE)
+            await bench.ahead(3)
+            if at % 4 == 0:
+                await bench.settle()
+        await bench.settle()
+    await bench.soft_reset()
+
+
+# --- the scenario: registers ----------------------------------------------------------------
+async def _every_bit(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) -> None:
+    """Each bit of each register turned, each byte alone, each field around its bounds."""
+    host = bench.registers
+    traffic.good(WRITE)
+    await bench.drain()
+    for register in host.map:
+        address = register.offset
+        if not register.writable:
+            for word in (0, 1 << traffic.rng.randrange(32)):
+                await bench.refused(address, word)
+            continue
+        if register.count is not None or register.name == "command":
+            continue
+        base = 0 if register.name == "sticky" else host.model.words[register.name]
+        for word, strobe in _words(register, base):
+            bench._alive = bench.clocks
+            if await host.write_word(address, word, strobe) == OKAY:
+                await host.read_word(address)
+        if register.name == "sticky":
+            continue
+        await host.read_word(address)
+        high = 0
+        for field in register.fields:
+            high = field.put(high, field.high)
+        for other in (high, base):
+            for byte in range(4):
+                bench._alive = bench.clocks
+                await host.write_word(address, other)
+                await host.write_word(address, 0x01010101 * (byte & 1), 0b1111 & ~(1 << byte))
+                await host.read_word(address)
+        await host.write_word(address, base)
+        if "enable" in register:
+            demand(bool(int(bench.dut.idle.value)), "not idle")
+    await bench.soft_reset()
+    await _read_all(bench)
+    await bench.settle()
+
+
+def _words(register: Register, base: int) -> Iterator[tuple[int, int]]:
+    """Words and byte strobes to write."""
+    for bit in range(32):
+        yield base ^ 1 << bit, 0b1111
+    for byte in range(4):
+        yield 0xFFFFFFFF, 1 << byte
+        yield base ^ 0x01010101, 1 << byte
+        yield base, 0b1111 & ~(1 << byte)
+    yield 0xFFFFFFFF, 0
+    for field in register.fields:
+        low, high = field.natural
+        for value in (low, field.low - 1, field.low, field.high, field.high + 1, high):
+            if low <= value <= high:
+                yield field.put(base, value), 0b1111
+    if not any(field.access is Access.STICKY for field in register.fields):
+        yield base, 0b1111
+
+
+async def _addresses(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) -> None:
+    """Every address, written and read, but for what is mapped and does something."""
+    host = bench.registers
+    await bench.drain()
+    for word in range(1024):
+        address = 4 * word + word % 4
+        bench._alive = bench.clocks
+        found = host.map.at(address)
+        await host.read_word(address)
+        if found is None or not found[0].writable:
+            await bench.refused(address, 1)
+    await bench.soft_reset()
+    await bench.check()
+
+
+async def _bus(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) -> None:
+    """Address, data and readiness that come late; reads and writes at once."""
+    host = bench.registers
+    bus = bench.bus
+    assert isinstance(bus, LaggingBus)
+    for lags in ((2, 0, 0), (0, 3, 0), (0, 0, 3), (1, 1, 1), (0, 2, 2)):
+        bus.lags = lags
+        for _ in range(3):
+            level = traffic.rng.randint(1, 255)
+            await host.write("a_levels", level_0=level)
+            await host.read("a_levels")
+            await bench.refused(host.map["id"].offset, level)
+            await host.read_word(0xFF0)
+            await host.write("irq_enable", command=level & 1, length=level >> 1 & 1)
+            await host.read("irq_enable")
+            read = cocotb.start_soon(host.read("s_levels"))
+            await host.write("s_levels", level_0=level)
+            await read
+            await host.read("s_levels")
+        await bench.check()
+    bus.lags = (0, 0, 0)
+    host._bus = bus
+    await bench.soft_reset()
+    await host.write("irq_enable", command=0, length=0)
+
+
+async def _events(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) -> None:
+    """Each event by itself interrupts if it is enabled, and is cleared by itself."""
+    host = bench.registers
+    names = [field.name for field in host.map["sticky"].fields if field.name != "stale"]
+
+    def happen(name: str) -> None:
+        if name == "empty":
+            traffic.good(FLUSH)
+            traffic.good(QUERY)
+        elif name == "step":
+            traffic.mismatched(*([WRITE] * (bench.params.heads - 1)), QUERY)
+        elif name in ("full_scale", "saturated"):
+            traffic.extreme(BOTH, Shot(shift=3))
+            for _ in range(16 if name == "saturated" else 0):
+                traffic.extreme(BOTH, Shot(shift=3, accumulate=True))
+        else:
+            traffic.malformed({"command": "unknown", "length": "long"}.get(name, name), BOTH)
+
+    for name in names:
+        if name in ("full_scale", "saturated") and bench.params.shots:
+            await host.write("a_levels", **{f"level_{code}": 2 for code in range(4)})
+        await bench.clear()
+        await host.write("irq_enable", **{other: int(other != name) for other in names})
+        happen(name)
+        await bench.settle()
+        await host.write("irq_enable", **{other: int(other == name) for other in names})
+        await bench.check()
+        others = {other: 1 for other in names if other != name}
+        await host.write("sticky", **others)
+        await bench.check()
+        await host.write("sticky", **{name: 1})
+        await bench.check()
+        happen(name)
+        await bench.settle()
+        address = host.map["sticky"].offset
+        await host.write_word(address, 0xFF, 0b1110)  # the byte with the bits is not written
+        await bench.check()
+        await host.write_word(address, 0xFF)
+        await bench.check()
+    await host.write("irq_enable", **dict.fromkeys(names, 0))
+    await bench.soft_reset()
+
+
+async def _settings(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) -> None:
+    """Settings under traffic: packets that have begun keep the old ones, later ones wait."""
+    host, rng, p = bench.registers, traffic.rng, bench.params
+    traffic.good(WRITE)
+    for at in range(12):
+        for _ in range(rng.randint(1, 3)):
+            traffic.any_shot(rng.choice((WRITE, QUERY, BOTH)))
+        await bench.pass_clocks(rng.randint(6, 50))
+        fields = host.map["a_levels"].fields
+        levels = {field.name: rng.choice((1, 5, 20, 80, 255)) for field in fields}
+        before = bench.clocks
+        write = cocotb.start_soon(host.write(rng.choice(("s_levels", "a_levels")), **levels))
+        if at % 3 == 2:
+            await write
+            write = cocotb.start_soon(host.write("phases", write_clk=rng.randint(1, 7)))
+        await bench.pass_clocks(3)
+        pending = (await bench.read("state"))["pending"]
+        demand(pending == (not write.done()) or bench.clocks - before > 8, "pending")
+        if not write.done() and not int(bench.dut.idle.value):
+            demand(bool((await bench.read("state"))["pending"]) or write.done(), "not pending")
+        await write
+        traffic.any_shot(BOTH)
+    await bench.settle()
+    # Soft resets, with results that wait to leave, and with a half-received packet.
+    for at in range(6):
+        for channel in bench.channels:
+            channel.sink.pause = at % 2 == 1
+        await host.write("a_levels", level_0=rng.choice((5, 10)))
+        for _ in range(2):
+            traffic.any_shot(BOTH)
+        await bench.pass_clocks(rng.randint(1, 90))
+        write = cocotb.start_soon(host.write("command", soft_reset=1))
+        await bench.pass_clocks(120)
+        demand(write.done(), "the soft reset does not come")
+        for channel in bench.channels:
+            channel.sink.pause = False
+        traffic.any_shot(BOTH)
+        traffic.any_shot(QUERY)
+        await bench.settle()
+        await _read_settings(bench)
+    # Not enabled: nothing is taken.
+    await host.write("control", enable=0)
+    taken = list(bench.oracle.taken)
+    traffic.good(BOTH)
+    await bench.pass_clocks(60)
+    demand(bench.oracle.taken == taken and bool(int(bench.dut.idle.value)), "a packet was taken")
+    state = await bench.read("state")
+    demand(state["idle"] == 1 and state["pending"] == 0, f"state {state}")
+    await bench.check()
+    await host.write("control", enable=1)
+    await bench.settle()
+    del p
+
+
+async def _read_settings(bench: MutantBench) -> None:
+    for register in bench.registers.map:
+        if register.waits:
+            await bench.registers.read_word(register.offset)
+
+
+# --- the scenario: features -----------------------------------------------------------------
+async def _trims(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) -> None:
+    """Offsets of every lane, at their bounds; refused beyond; reset by reset alone."""
+    p, host, rng = bench.params, bench.registers, traffic.rng
+    if not p.trim_bits:
+        return
+    half = 2 ** (p.trim_bits - 1)
+    trim = host.map["trim"].offset
+    for _ in range(3):
+        traffic.good(WRITE)
+    await bench.drain()
+    for at in range(4):
+        for head in range(p.heads):
+            if p.heads > 1:
+                await host.write("head_select", head=head)
+            for lane in range(p.lanes):
+                choice = rng.choice((-half, half - 1, -1, rng.randrange(-half, half)))
+                await host.write("trim", lane, offset=(choice, -half, half - 1, 0)[at])
+            for lane in range(p.lanes):
+                await bench.refused(trim + 4 * lane, half)
+                await bench.refused(trim + 4 * lane, 1 << rng.randrange(p.trim_bits, 32))
+                await bench.refused(trim + 4 * lane, -half - 1 & 0xFFFFFFFF)
+                await bench.refused(trim + 4 * lane, 0, (0b0111, 0b1110, 0b1101, 0b1011)[lane % 4])
+        await bench.refused(trim + 4 * p.lanes, 0)
+        for head in range(p.heads):
+            if p.heads > 1:
+                await host.write("head_select", head=head)
+            bench.oracle.settle()
+            for lane in range(p.lanes):
+                offset = (await bench.read("trim", lane))["offset"]
+                demand(offset == bench.oracle.heads[head].trims[lane], f"trim {lane}: {offset}")
+        for _ in range(3):
+            traffic.any_shot(BOTH)
+        await bench.settle()
+        if at == 0:
+            await bench.soft_reset()
+            traffic.good(BOTH)
+            await bench.settle()
+    # Written and read at once: the word is that of before or after.
+    for at in range(4):
+        write = cocotb.start_soon(host.write("trim", 1, offset=at))
+        await bench.pass_clocks(at)
+        await bench.read("trim", 2)
+        await write
+
+
+async def _self_test(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) -> None:
+    """Raw sums of each sub-tile, also of an empty window; the shot before stays."""
+    p, host, rng = bench.params, bench.registers, traffic.rng
+    if not p.self_test:
+        return
+    command, test_q = host.map["command"].offset, host.map["test_q"].offset
+    traffic.good(FLUSH)
+    for fill in (0, p.columns + 1, p.window):
+        for _ in range(fill):
+            traffic.good(WRITE)
+        if fill:
+            traffic.good(QUERY, traffic.shot(QUERY, accumulate=False))
+        await bench.settle()
+        await bench.refused(command, 0b100)
+        await bench.refused(test_q, 0)
+        await host.write("control", enable=0)
+        await bench.refused(command, 0b101)
+        # Sensitive to every row by itself.
+        await host.write("a_levels", **{f"level_{code}": 8 + code for code in range(4)})
+        await host.write("s_levels", **{f"level_{code}": 20 + 4 * code for code in range(4)})
+        for at in range(2 * p.rows):
+            queries = []
+            for head in range(p.heads):
+                if p.heads > 1:
+                    await host.write("head_select", head=head)
+                query = [rng.randint(0, 2**p.q_bits - 1) for _ in range(p.rows)]
+                if at % 2:
+                    query = [(2**p.q_bits - 1) * (row == at // 2) for row in range(p.rows)]
+                queries.append(query)
+                for row, code in enumerate(queries[-1]):
+                    await host.write("test_q", row, code=code)
+                    await bench.refused(test_q + 4 * row, 1 << rng.randrange(p.q_bits, 32))
+                    await bench.refused(test_q + 4 * row, 1, 0b1110)
+                await bench.refused(test_q + 4 * p.rows, 0)
+            test = {"subtile": at % p.subtiles}
+            if p.shots:
+                test |= traffic.gains()
+            await host.write("test", **test)
+            await host.write("command", test_start=1)
+            state = await bench.read("state")
+            demand(not state["test_done"] and not state["idle"], f"state {state} in a self-test")
+            most = bench.clocks + 2 * job["latency_clk"]
+            while not (await bench.read("state"))["test_done"]:
+                demand(bench.clocks < most, "the self-test does not end")
+            await bench.drain()
+            for head, query in enumerate(queries):
+                if p.heads > 1:
+                    await host.write("head_select", head=head)
+                counts = [(await bench.read("test_count", lane))["sum"] for lane in range(p.lanes)]
+                levels = bench.oracle.levels
+                result = bench.oracle.heads[head].model.query(
+                    query,
+                    s_level=levels["s_levels"][test.get("s_gain", 0)],
+                    a_level=levels["a_levels"][test.get("a_gain", 0)],
+                    subtile=test["subtile"],
+                )
+                expected = result.sums.tolist()
+                demand(counts == expected, f"counts {counts}, expected {expected}")
+        # Started and left alone: it goes on when enabled, packets wait for it.
+        await host.write("command", test_start=1)
+        await host.write("control", enable=1)
+        if fill:
+            traffic.good(QUERY, traffic.shot(QUERY, accumulate=True, hold=False))
+        await bench.settle()
+    await bench.soft_reset()
+    demand(not (await bench.read("state"))["test_done"], "soft reset leaves test_done")
+
+
+async def _ages(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) -> None:
+    """Oldest age, stale flag and masks, with sinks and without, against the writes' history."""
+    p, host, rng = bench.params, bench.registers, traffic.rng
+    if not p.age_bits:
+        return
+    top = 2**p.age_bits - 1
+    for sinks, budget, tick, masks, fill in (
+        (0, 2, 30, 1, p.window + 3),
+        (2, 5, 11, 1, 2 * p.window),
+        (p.sinks, 1, 60, 1, p.columns + 2),
+        (p.sinks, top - 1, 20, 0, p.window + 1),
+        (1, top, 12, 1, 3),
+        (p.sinks, 3, 23, 1, 2 * p.window),
+        (0, 4, 160, 1, p.window + p.columns),
+        (1, 6, 120, 1, p.window + 2),
+    ):
+        await bench.reset()
+        watch = _AgeWatch(bench, sinks=sinks, budget=budget, tick=tick)
+        await host.write("age_budget", ticks=budget)
+        await host.write("sinks", count=sinks)
+        await host.write("control", age_mask=masks)
+        await host.write("irq_enable", stale=1)
+        await bench.pass_clocks(tick)
+        bench.watch = watch  # from the write on
+        await host.write("age_tick", clocks=tick)
+        for _ in range(fill):
+            traffic.good(rng.choice((BOTH, BOTH, WRITE)))
+            if rng.random() < 0.4:
+                traffic.good(QUERY)
+            await bench.drain()
+            await watch.read()
+            if rng.random() < 0.3:
+                await bench.pass_clocks(rng.randint(1, min(3 * tick, 200)))
+                await watch.read()
+        for _ in range(3):
+            await bench.pass_clocks(min((budget + 2) * tick // 2, 500))
+            traffic.good(QUERY)
+            await bench.drain()
+            await watch.read()
+        await bench.check()
+        if p.refresh:
+            await host.write("refresh_period", clocks=64)
+            await host.write("control", age_mask=masks, refresh_enable=1)
+            for _ in range(2 * p.window):
+                await bench.pass_clocks(70)
+                await watch.read()
+                if rng.random() < 0.3:
+                    traffic.good(rng.choice((QUERY, BOTH)))
+            await bench.drain()
+            await host.write("control", age_mask=masks, refresh_enable=0)
+        sticky = bool((await bench.read("sticky"))["stale"])
+        demand(sticky == watch.risen, f"sticky.stale is {sticky}")
+        demand(bool(int(bench.dut.irq.value)) == sticky, "irq of stale")
+        watch.risen = False
+        await host.write("sticky", stale=1)
+        sticky = bool((await bench.read("sticky"))["stale"])
+        demand(sticky == watch.risen, f"sticky.stale is {sticky} after being cleared")
+        traffic.good(FLUSH)
+        await bench.drain()
+        watch.flush()
+        await watch.read()
+        traffic.good(BOTH)
+        await bench.drain()
+        await watch.read()
+    await bench.reset()
+
+
+class _AgeWatch:
+    """Follows writes and ticks, as the ports show them, by the reference of the ages."""
+
+    def __init__(self, bench: MutantBench, sinks: int, budget: int, tick: int) -> None:
+        self._bench, self._sinks, self._budget, self._tick = bench, sinks, budget, tick
+        self._masks = True
+        self._ages = TokenAges(bench.params)
+        # The period before was longer: it ends when this one is set.
+        self._ages._elapsed = tick
+        self._converting = self._reading = self._stale = False
+        self._shown = (0, False)
+        self.risen = False  #: some column was past its budget
+        bench.rewrites = _Rewrites(bench, sinks)
+
+    def flush(self) -> None:
+        """The window was flushed."""
+        self._ages._clear()
+        self._bench.rewrites = _Rewrites(self._bench, self._sinks)
+
+    def clock(self) -> None:
+        """One clock."""
+        bench, ages = self._bench, self._ages
+        dut, rewrites = bench.dut, bench.rewrites
+        stale = ages.stale(self._budget)
+        self.risen |= bool(stale) and not self._stale
+        self._stale = bool(stale)
+        if self._reading:  # looked up in this clock; the age is a clock old
+            self._shown = (self._shown[0], bool(stale))
+        self._reading = bool(int(dut.s_axil_arvalid.value) and int(dut.s_axil_arready.value))
+        if self._reading:
+            self._shown = (ages.oldest_bound, False)
+        converting = bool(int(dut.ana_convert.value))
+        if converting and not self._converting:
+            masked = stale if bench.registers.model.words["control"] & 2 else set()
+            raw = int(dut.ana_column_mask.value)
+            mask = {column for column in range(bench.params.window) if raw >> column & 1}
+            expected = set(ages.state.valid) - masked
+            demand(mask == expected, f"mask {sorted(mask)}, expected {sorted(expected)}")
+        self._converting = converting
+        event: Any = None
+        held = bench.bridge._writing.get("value")
+        if held is not None and held.clocks == bench.bridge.write_clk and rewrites is not None:
+            event = "refresh" if rewrites.rewrites["value"] else "write"
+        ages.clock(age_tick=self._tick, sinks=self._sinks, event=event)
+
+    async def read(self) -> None:
+        """Read age and flag."""
+        age = (await self._bench.read("oldest_age"))["ticks"]
+        demand(age == self._shown[0], f"oldest age {age}, expected {self._shown[0]}")
+        stale = bool((await self._bench.read("state"))["stale"])
+        demand(stale == self._shown[1], f"stale {stale}, expected {self._shown[1]}")
+
+
+async def _long(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) -> None:
+    """Ticks and refresh periods of thousands of clocks, as long as a scenario can wait."""
+    p, host = bench.params, bench.registers
+    await bench.reset()
+    period = 4200
+    await bench.pass_clocks(period if p.age_bits else 1)
+    if p.age_bits:
+        bench.watch = _AgeWatch(bench, sinks=0, budget=2**p.age_bits - 1, tick=period)
+        await host.write("age_tick", clocks=period)
+    if p.refresh:
+        bench.rewrites = bench.rewrites or _Rewrites(bench)
+        await host.write("refresh_period", clocks=period)
+        await host.write("control", refresh_enable=1)
+    traffic.good(BOTH)
+    for _ in range(4):
+        await bench.pass_clocks(period - 1000)
+        if bench.watch is not None:
+            await bench.watch.read()
+    if p.refresh and bench.rewrites is not None:
+        clocks = bench.rewrites.clocks
+        demand(len(clocks) >= 2, f"{len(clocks)} refreshes in {4 * period - 4000} clocks")
+        gaps = {after - before for before, after in itertools.pairwise(clocks)}
+        demand(gaps == {period}, f"refreshes {gaps} clocks apart")
+    await bench.settle()
+    await bench.reset()
+
+
+async def _refresh(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) -> None:
+    """One column in every period, as it was written; none without need; answers stay."""
+    p, host, rng = bench.params, bench.registers, traffic.rng
+    if not p.refresh:
+        return
+    for sinks, tokens in ((0, 3), (p.sinks, p.window), (0, p.columns), (1, p.window + 3)):
+        await bench.reset()
+        await host.write("sinks", count=sinks)
+        bench.rewrites = seen = _Rewrites(bench, sinks)
+        await host.write("refresh_period", clocks=64)
+        await host.write("control", refresh_enable=1)
+        await bench.pass_clocks(150)
+        demand(not seen.clocks, "an empty window is refreshed")
+        for at in range(tokens):
+            traffic.good(BOTH if at % 4 == 0 else WRITE)
+        await bench.drain()
+        for period in (64, 65, 96, 127):
+            await host.write("refresh_period", clocks=period)
+            await bench.pass_clocks(2 * period)
+            seen.clocks.clear()
+            await bench.pass_clocks(4 * period)
+            gaps = [after - before for before, after in itertools.pairwise(seen.clocks)]
+            demand(len(gaps) >= 2 and set(gaps) == {period}, f"refreshes {gaps} clocks apart")
+        await host.write("refresh_period", clocks=64)
+        for _ in range(2 * p.window):
+            traffic.any_shot(rng.choice((BOTH, BOTH, WRITE, QUERY)))
+            await bench.ahead(2)
+            if rng.random() < 0.3:
+                await bench.pass_clocks(rng.randint(1, 90))
+        await bench.settle()
+        await host.write("control", refresh_enable=0)
+        await bench.pass_clocks(10)
+        demand(seen.count["key"] == seen.count["value"], "K and V rewritten differ in number")
+        count = (await bench.read("refreshes"))["count"]
+        expected = min(seen.count["value"], 2**p.event_bits - 1)
+        demand(count == expected, f"refreshes {count}, expected {expected}")
+        before = seen.count["key"]
+        await bench.pass_clocks(150)
+        await host.write("refresh_period", clocks=(1 << 31) - 1)
+        await host.write("control", refresh_enable=1)
+        await bench.pass_clocks(150)
+        demand(seen.count["key"] == before, "refreshed without need")
+        await host.write("refresh_period", clocks=64)
+        await host.write("command", clear_counters=1)
+        before = seen.count["value"]
+        for _ in range(3):
+            await bench.pass_clocks(70)
+            count = (await bench.read("refreshes"))["count"]
+            demand(count == seen.count["value"] - before, f"refreshes {count}")
+        traffic.good(FLUSH)
+        await bench.drain()
+        bench.rewrites = seen = _Rewrites(bench, sinks)
+        await bench.pass_clocks(80)
+        traffic.good(BOTH)
+        await bench.settle()
+        await bench.pass_clocks(150)
+        demand(len(seen.clocks) >= 1, "nothing is refreshed")
+        await bench.check()
+    await bench.reset()
+
+
+async def _steps(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) -> None:
+    """Packets of a step that differ in anything but codes and gains are refused together."""
+    p, rng = bench.params, traffic.rng
+    if p.heads == 1:
+        return
+    traffic.good(WRITE)
+    for odd in range(p.heads):
+        await bench.clear()
+        tags = [1 << bit for bit in range(p.tag_bits)]
+        shots = [Shot(accumulate=True), Shot(hold=True), Shot(shift=1), Shot(shift=2)]
+        for changed in [*tags, *(shots if p.shots else ()), WRITE, QUERY, FLUSH]:
+            tag = traffic.tag()
+            for head in range(p.heads):
+                differs = head == odd
+                command, own, shot = BOTH, tag, None
+                if differs and isinstance(changed, Command):
+                    command = changed
+                elif differs and isinstance(changed, Shot):
+                    shot = changed
+                elif differs and isinstance(changed, int):
+                    own ^= changed
+                bench.send(command, own, head=head, shot=shot, **traffic.sections(command))
+            traffic.any_shot(rng.choice((BOTH, QUERY)))
+            await bench.drain()
+            if rng.random() < 0.3:
+                await bench.check()
+        await bench.check()
+        for kind in ("short", "long", "unknown", "code"):
+            wrong = traffic.wrong(kind, BOTH, 5)
+            for head in range(p.heads):
+                if head == odd:
+                    bench.send_refused(*wrong, head=head)
+                else:
+                    command = rng.choice((WRITE, QUERY, BOTH))
+                    bench.send(command, 5 + head, head=head, **traffic.sections(command))
+            traffic.any_shot(BOTH)
+            await bench.settle()
+    # One head's packets come later than the others', one head's results leave later.
+    for odd in range(p.heads):
+        for _ in range(6):
+            traffic.any_shot(rng.choice((BOTH, QUERY, WRITE)))
+        bench.channels[odd].source.stall(odd, 0.8)
+        bench.channels[odd].sink.stall(odd + 9, 0.8)
+        await bench.settle()
+        bench.go()
+        bench.channels[odd].sink.pause = True
+        for _ in range(6):
+            traffic.good(QUERY)
+        await bench.pass_clocks(300)
+        bench.channels[odd].sink.pause = False
+        await bench.settle()
+
+
+#: Cheap and broad first: most mutants end early.
+SCENARIO: tuple[Part, ...] = (
+    _first,
     _latency,
     _fill,
     _kinds,
     _malformed,
-    _sweeps,
+    _every_bit,
+    _shots,
+    _trims,
+    _self_test,
+    _settings,
+    _sinks,
+    _events,
+    _refresh,
+    _ages,
+    _steps,
     _status,
     _resets,
     _back_pressure,
+    _bus,
+    _sweeps,
+    _addresses,
     _mixture,
+    _long,
 )
 
 
-async def _play(bench: MutantBench, job: dict[str, Any]) -> None:
-    traffic = HardTraffic(bench, job["seed"])
+# --- a mutant -------------------------------------------------------------------------------
+@contextlib.contextmanager
+def _guarded(fail: Callable[[str], None]) -> Iterator[None]:
+    """Whatever is started meanwhile ends with this, and a failure in it is noted, not raised."""
+    tasks: list[Any] = []
+    plain = cocotb.start_soon
+
+    async def guard(coroutine: Coroutine[Any, Any, Any]) -> Any:
+        try:
+            return await coroutine
+        except Exception as error:
+            fail(f"{type(error).__name__}: {error}")
+
+    def start(coroutine: Coroutine[Any, Any, Any]) -> Any:
+        tasks.append(plain(guard(coroutine)))
+        return tasks[-1]
+
+    cocotb.start_soon = start
     try:
-        for part in SCENARIO:
-            try:
-                await part(bench, traffic, job)
-            except Exception as error:
-                raise Difference(f"{part.__name__[1:]}: {error}") from error
-    except Exception as error:
-        bench.fail(str(error))
-    bench.over.set()
+        yield
+    finally:
+        cocotb.start_soon = plain
+        for task in tasks:
+            if not task.done():
+                task.cancel()
 
 
-async def judge(bench: MutantBench, mutant: int, job: dict[str, Any]) -> dict[str, Any]:
-    """Play the scenario to one mutant; ``caught`` says why it was noticed, or is None."""
-    start = time.perf_counter()
+async def _play(bench: MutantBench, mutant: int, job: dict[str, Any]) -> None:
     await bench.load(mutant)
-    play = cocotb.start_soon(_play(bench, job))
-    await bench.over.wait()
-    if not play.done():
-        play.cancel()
+    traffic = HardTraffic(bench, job["seed"])
+    for part in SCENARIO:
+        if job.get("parts") and part.__name__[1:] not in job["parts"]:
+            continue
+        bench.notes.part = part.__name__[1:]
+        try:
+            await part(bench, traffic, job)
+        except Exception as error:
+            bench.notes.fail(f"{error}")
+            return
+    bench.notes.over.set()
+
+
+async def judge(dut: Any, params: HeadParams, mutant: int, job: dict[str, Any]) -> dict[str, Any]:
+    """Play the scenario to one mutant.
+
+    Returns
+    -------
+    dict
+        ``caught``: how it broke the specification, or None; ``apart`` and ``aside``: the first
+        clock in which a port differed from the original's, in what it says and in what means
+        nothing in that clock, 0 if none did.
+
+    """
+    start = time.perf_counter()
+    notes = _Notes()
+    with _guarded(notes.fail):
+        bench = MutantBench(dut, params, notes)
+        cocotb.start_soon(_play(bench, mutant, job))
+        await notes.over.wait()
     return {
         "mutant": mutant,
-        "caught": bench.reason,
+        "caught": notes.reason,
+        "apart": bench.apart,
+        "aside": bench.aside,
         "clocks": bench.clocks,
         "seconds": time.perf_counter() - start,
     }
@@ -471,10 +1410,9 @@ def _append(path: Path, line: dict[str, Any]) -> None:
 async def mutants(dut: Any) -> None:
     """Judge each mutant of the job, one line of its results file each, flushed at once."""
     job = load_job()
-    bench = MutantBench(dut, HeadParams(**job["params"]))
-    await bench.start()
+    params = HeadParams(**job["params"])
+    Clock(dut.clk, CLOCK_NS, unit="ns").start()
     results = Path(job["results"])
-    chosen: Sequence[int] = job["mutants"]
-    for mutant in chosen:
+    for mutant in job["mutants"]:
         _append(results, {"started": mutant})
-        _append(results, await judge(bench, mutant, job))
+        _append(results, await judge(dut, params, mutant, job))

@@ -496,7 +496,7 @@ def formal() -> None:
 
 @app.command()
 def mutants(
-    count: Annotated[int, typer.Option(min=1, help="Mutants of the netlist.")] = 200,
+    count: Annotated[int, typer.Option(min=1, help="Mutants of the netlists.")] = 500,
     seed: SeedOption = 0,
 ) -> None:
     """Change the design in many small ways and see that the tests notice."""
@@ -506,12 +506,18 @@ def mutants(
     table = Table(title="Mutants: faults put in, and whether the tests notice")
     for column in ("kind", "put in", "caught", "survived", "share"):
         table.add_column(column, justify="left" if column == "kind" else "right")
-    kinds = {"netlist of the tiny head": result, "sources": result["source_mutants"]}
+    kinds = {pool["netlist"]: pool for pool in result["by_pool"].values()}
+    kinds |= {"netlists": result, "sources": result["source_mutants"]}
     for kind, figures in kinds.items():
-        numbers = [str(figures[name]) for name in ("count", "caught", "survived")]
-        table.add_row(kind, *numbers, f"{figures['share']:.1%}")
+        count, caught = figures["count"], figures["caught"]
+        share = caught / count if count else 1.0
+        table.add_row(kind, str(count), str(caught), str(count - caught), f"{share:.1%}")
     console.print(table)
-    for figures in kinds.values():
+    console.print(
+        f"with the original compared: {result['share_compared']:.1%}; "
+        f"proved equivalent: {result['equivalent']}"
+    )
+    for figures in (result, result["source_mutants"]):
         for mutant, why in figures["explanations"].items():
             console.print(f"survived: {mutant}: {why}", highlight=False)
 

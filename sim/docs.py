@@ -345,17 +345,40 @@ def _retention() -> str:
 
 def _mutants() -> str:
     result = _measured("mutants")
-    kinds = {"netlist of the tiny head": result, "sources": result["source_mutants"]}
+    sources = result["source_mutants"]
+    pools = list(result["by_pool"].values())
     rows = [
-        (kind, kinds[kind]["count"], kinds[kind]["caught"], f"{kinds[kind]['share']:.1%}")
-        for kind in kinds
+        (
+            name,
+            figures["count"],
+            figures["caught"],
+            f"{figures['caught'] / figures['count']:.1%}",
+            figures.get("compared", ""),
+        )
+        for name, figures in (
+            *((pool["netlist"], pool) for pool in pools),
+            ("**netlists together**", result),
+            ("sources", sources),
+        )
     ]
+    header = ("mutants of the", "put in", "caught", "share", "with the original compared")
+    text = _table(header, rows)
+    live = result["count"] - result["equivalent"]
+    text += (
+        f"\nOf the {result['survived']} survivors {result['equivalent']} are proved to be "
+        f"equivalent; of the {live} others {result['caught'] / live:.1%} are caught. The campaign "
+        f"took {result['seconds'] / 60:.0f} minutes, of sources {sources['seconds'] / 60:.0f}.\n"
+    )
+    blocks = [
+        (f"`{name}`", figures["count"], figures["caught"])
+        for name, figures in result["by_block"].items()
+    ]
+    text += "\n" + _table(("block", "put in", "caught"), blocks)
     survivors = [
         (f"`{mutant}`", why)
-        for figures in kinds.values()
+        for figures in (result, sources)
         for mutant, why in figures["explanations"].items()
     ]
-    text = _table(("mutants of the", "put in", "caught", "share"), rows)
     if survivors:
         text += "\n" + _table(("survivor", "why"), survivors)
     return text + f"\nSeed {result['seed']}, {result['simulator']}." + _provenance(result)

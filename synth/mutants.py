@@ -1,9 +1,11 @@
 """Mutation campaign: whether anything notices when the design is changed in a small way.
 
-*Netlist mutants.* Yosys' ``mutate`` picks places of a flattened head evenly and builds all
-mutants into one netlist, where the input ``mutsel`` selects one, so that a simulator is built
-once. `cocotb_tests.mutant_run` plays one scenario to each. For one that survives, Yosys then
-tries to prove that it is equivalent to the original.
+*Netlist mutants.* Yosys' ``mutate`` picks places of flattened netlists evenly and builds all
+mutants of one into a netlist whose input ``mutsel`` selects one, so that a simulator is built
+once. Picks that change nothing, like a constant put where it stands, are left out.
+`cocotb_tests.mutant_run` plays one scenario to each, with the original beside it under the same
+inputs: it notes whether the specification is broken, and whether any output differs. For one that
+breaks nothing and differs in nothing, Yosys then tries to prove that it is equivalent.
 
 *Source mutants.* Constants and operators that must not change unnoticed are changed in a copy of
 the sources, one at a time, and the tests of their blocks are run.
@@ -15,6 +17,7 @@ import ast
 import dataclasses
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -32,7 +35,7 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cocotb_tests.runner import SIMULATORS, SimulationError, build_simulation, run_simulation
-from hw.layer import AttentionLayer
+from hw.layer import AttentionLayer, layer_ports
 from hw.params import HeadParams
 from hw.presets import preset
 from sim.results import ROOT, write_result
@@ -41,6 +44,7 @@ from synth.yosys import YosysError, run_yosys
 
 __all__ = [
     "EXPLANATIONS",
+    "POOLS",
     "SOURCE_EXPLANATIONS",
     "NetlistMutant",
     "SourceMutant",
@@ -49,12 +53,20 @@ __all__ = [
     "source_mutants",
 ]
 
-TOP = "attention_head"
+#: The bench around the mutants.
+TOP = "mutant_bench"
+
+#: Netlists that are mutated, by name.
+POOLS = {
+    "head": "tiny head, streaming",
+    "layer": "tiny layer of two heads, streaming",
+    "simple": "tiny head, simple schedule",
+}
 
 #: Simulations, Yosys jobs or test runs at a time.
 PROCESSES = 2
 #: Seconds without a result after which a simulation hangs.
-HANG_S = 60.0
+HANG_S = 240.0
 #: Clocks from power-up in which the bounded comparison looks for a difference.
 BOUND_CLK = 8
 
@@ -87,9 +99,14 @@ SOURCE_EXPLANATIONS = {
 }
 
 
-def mutant_params() -> HeadParams:
-    """Parameters of the head that is mutated: tiny, with counters that soon saturate."""
-    return dataclasses.replace(preset("tiny"), event_bits=4)
+def mutant_params(pool: str = "head") -> HeadParams:
+    """Parameters of what is mutated: tiny, with every feature and counters that soon saturate."""
+    changed: dict[str, Any] = {
+        "head": {},
+        "layer": {"heads": 2},
+        "simple": {"schedule": "simple"},
+    }[pool]
+    return dataclasses.replace(preset("tiny"), event_bits=4, **changed)
 
 
 # --- netlist ------------------------------------------------------------------------------------
@@ -97,6 +114,7 @@ def mutant_params() -> HeadParams:
 class NetlistMutant:
     """One mutant of the netlist."""
 
+    pool: str  #: netlist that it is in
     number: int  #: value of ``mutsel`` that switches it on
     command: str  #: Yosys' mutate command, without the control signal
     mode: str  #: inv, const0, const1, or inverted if another bit is 0 (cnot0) or 1 (cnot1)
@@ -124,18 +142,25 @@ class _Netlist:
         self.kind: dict[str, str] = {}
         self._outputs: dict[str, list[str]] = {}
         self._readers: dict[str, list[str]] = {}
+        self._ports: dict[tuple[str, str], str] = {}
+        self._width: dict[str, int] = {}
         cell = None
         for line in text.splitlines():
             words = line.split(maxsplit=2)
             if not words:
                 continue
-            if words[0] == "cell":
+            if words[0] == "wire":
+                options = line.split()
+                width = options[options.index("width") + 1] if "width" in options else "1"
+                self._width[options[-1]] = int(width)
+            elif words[0] == "cell":
                 cell = words[2]
                 self.kind[cell] = words[1]
                 self._outputs[cell] = []
             elif words[0] == "end":
                 cell = None
             elif words[0] == "connect" and cell is not None:
+                self._ports[cell, words[1].lstrip("\\")] = words[2]
                 nets = re.findall(r"[$\\][^\s{}]+", words[2])
                 if words[1] in ("\\Y", "\\Q"):
                     self._outputs[cell] += nets
@@ -157,6 +182,42 @@ class _Netlist:
             front = following
         return "nothing"
 
+    def bits(self, cell: str, port: str) -> list[str]:
+        """What is at each bit of a port, lowest first: a constant's digit, or a net's bit."""
+        bits: list[str] = []
+        parts = re.findall(
+            r"\d+'[01xzm-]+|[$\\]\S+(?: \[\d+(?::\d+)?\])?|-?\d+", self._ports[cell, port]
+        )
+        for part in reversed(parts):  # highest first
+            if "'" in part and part[0].isdigit():
+                width, digits = part.split("'")
+                bits += reversed(digits.rjust(int(width), "0"))
+                continue
+            if part.lstrip("-").isdigit():
+                bits += reversed(f"{int(part) % 2**32:032b}")
+                continue
+            net, _, chosen = part.partition(" [")
+            if chosen:
+                high, _, low = chosen.rstrip("]").partition(":")
+                first, last = int(low or high), int(high)
+            else:
+                first, last = 0, self._width[net] - 1
+            bits += [f"{net}:{at}" for at in range(first, last + 1)]
+        return bits
+
+    def changes(self, command: str) -> bool:
+        """Whether a mutation changes anything: what it puts is not what stands there."""
+        options = dict(re.findall(r"-(\w+) (\S+)", command))
+        bits = self.bits(options["cell"], options["port"])
+        mode, here = options["mode"], bits[int(options["portbit"])]
+        if mode.startswith("const"):
+            return here != mode[-1]
+        if mode.startswith("cnot"):
+            return bits[int(options["ctrlbit"])] in (mode[-1], "x") or (
+                ":" in bits[int(options["ctrlbit"])]
+            )
+        return True
+
 
 def _plain(name: str) -> str:
     """Name without the marks of Yosys and of Amaranth's numbering."""
@@ -164,15 +225,16 @@ def _plain(name: str) -> str:
 
 
 def _block(cell: str) -> str:
-    found = re.match(r"\$flatten\\(\w+)", cell)
-    return found.group(1) if found else TOP
+    """Component that a cell comes from; of several heads, of whichever."""
+    found = re.match(r"\$flatten\\([a-z_]+[a-z])(_\d+)?\b", cell)
+    return found.group(1) if found else "layer"
 
 
-def _parse(command: str, number: int, netlist: _Netlist) -> NetlistMutant:
-    command = re.sub(r" -ctrl \S+ \d+ \d+", "", command)
+def _parse(command: str, number: int, netlist: _Netlist, pool: str) -> NetlistMutant:
     options = dict(re.findall(r"-(\w+) (\S+)", command))
     net = _plain(options["wire"]) if "wire" in options else netlist.towards(options["cell"])
     return NetlistMutant(
+        pool=pool,
         number=number,
         command=command,
         mode=options["mode"],
@@ -184,17 +246,30 @@ def _parse(command: str, number: int, netlist: _Netlist) -> NetlistMutant:
     )
 
 
-def _write_netlist(
-    head: AttentionLayer, count: int, seed: int, folder: Path
-) -> tuple[Path, Path, list[NetlistMutant]]:
-    """Write the flat head and the Verilog with every mutant; returns both and the mutants."""
+@dataclass(frozen=True, kw_only=True)
+class _Pool:
+    """A mutated netlist."""
+
+    name: str
+    layer: AttentionLayer
+    flat: Path  #: RTLIL of the original
+    verilog: Path  #: bench of the original and of the netlist with every mutant
+    mutants: list[NetlistMutant]
+
+    @property
+    def top(self) -> str:
+        """Module that is mutated."""
+        return self.layer.params.top
+
+
+def _flatten(layer: AttentionLayer, folder: Path) -> Path:
+    """Write the flat netlist; returns its RTLIL."""
     source, flat = folder / "head.il", folder / "flat.il"
-    listing, verilog = folder / "mutants.txt", folder / "mutants.v"
-    source.write_text(component_rtlil(head, TOP), encoding="utf-8")
-    width = count.bit_length()
+    top = layer.params.top
+    source.write_text(component_rtlil(layer, top), encoding="utf-8")
     run_yosys(
         f"read_rtlil {source}",
-        f"hierarchy -top {TOP}",
+        f"hierarchy -top {top}",
         # Before flattening, so that new cells still carry their block's name; Icarus cannot read
         # Yosys' way of writing parallel multiplexers.
         "proc",
@@ -204,32 +279,121 @@ def _write_netlist(
         "opt_expr",
         "opt_clean",
         f"write_rtlil {flat}",
-        f"mutate -list {count} -seed {seed} -ctrl mutsel {width} 1 -o {listing}",
     )
-    commands = listing.read_text(encoding="utf-8").splitlines()
+    return flat
+
+
+def _write_netlist(
+    name: str, layer: AttentionLayer, count: int, seed: int, folder: Path, flat: Path
+) -> _Pool:
+    """Choose mutants of a flat netlist and write the Verilog that holds all of them."""
+    top = layer.params.top
+    listing, verilog = folder / "mutants.txt", folder / "mutants.v"
+    netlist = _Netlist(flat.read_text(encoding="utf-8"))
+    # More than asked for, since some change nothing.
+    run_yosys(f"read_rtlil {flat}", f"mutate -list {2 * count + 20} -seed {seed} -o {listing}")
+    listed = listing.read_text(encoding="utf-8").splitlines()
+    listed = [command for command in listed if netlist.changes(command)]
+    commands = sorted(random.Random(seed).sample(listed, count), key=listed.index)
+    width = count.bit_length()
     run_yosys(
         f"read_rtlil {flat}",
-        *commands,
+        *(
+            command.replace("mutate ", f"mutate -ctrl mutsel {width} {number} ", 1)
+            for number, command in enumerate(commands, 1)
+        ),
         "opt_clean",
         f"write_verilog -noattr -norename {verilog}",
     )
-    netlist = _Netlist(flat.read_text(encoding="utf-8"))
-    mutants = [_parse(command, number, netlist) for number, command in enumerate(commands, 1)]
-    return flat, verilog, mutants
+    with verilog.open("a", encoding="utf-8") as file:
+        file.write(_bench_verilog(layer.params, width))
+    mutants = [_parse(command, number, netlist, name) for number, command in enumerate(commands, 1)]
+    return _Pool(name=name, layer=layer, flat=flat, verilog=verilog, mutants=mutants)
+
+
+#: When a port means something, if not always; a port of a stream is named without its prefix.
+_MEANT = {
+    "tdata": "tvalid",
+    "tlast": "tvalid",
+    "s_axil_bresp": "s_axil_bvalid",
+    "s_axil_rdata": "s_axil_rvalid",
+    "s_axil_rresp": "s_axil_rvalid",
+    "ana_k_code": "ana_k_write",
+    "ana_v_code": "ana_v_write",
+    "ana_s_level": "ana_convert",
+    "ana_column_mask": "ana_convert",
+    "ana_a_level": "ana_readout",
+    "ana_readout_select": "ana_readout",
+    "ana_scores_bank": "(ana_scores_reset | ana_integrate)",
+    "ana_convert_bank": "(ana_outputs_reset | ana_convert)",
+    "ana_readout_bank": "ana_readout",
+}
+
+
+def _bench_verilog(params: HeadParams, width: int) -> str:
+    """Verilog of the mutated netlist, the original beside it under the same inputs.
+
+    ``differs`` is not 0 when an output differs: bit 0 if it means something in that clock.
+    """
+    ports = layer_ports(params)
+    inputs = ["clk", "rst", *(port.name for port in ports if port.direction == "in")]
+    outputs = [port for port in ports if port.direction == "out"]
+
+    def vector(width: int) -> str:
+        return f"[{width - 1}:0] " if width > 1 else ""
+
+    names = ["clk", "rst", "mutsel", "differs", *(port.name for port in ports)]
+    # The style of the netlist's own modules.
+    lines = [f"module {TOP}({', '.join(names)});", "  input clk;", "  input rst;"]
+    lines += [f"  input {vector(width)}mutsel;", "  output [1:0] differs;"]
+    lines += [f"  {port.direction}put {vector(port.width)}{port.name};" for port in ports]
+    lines += [f"  wire {vector(port.width)}own_{port.name};" for port in outputs]
+    for instance, prefix, select in (("mutant", "", "mutsel"), ("original", "own_", f"{width}'d0")):
+        pins = [f".{name}({name})" for name in inputs]
+        pins += [f".{port.name}({prefix}{port.name})" for port in outputs]
+        lines.append(f"  {params.top} {instance}({', '.join(pins)}, .mutsel({select}));")
+    meant, other = [], []
+    for port in outputs:
+        unlike = f"({port.name} != own_{port.name})"
+        stream, _, kind = port.name.rpartition("_")
+        when = _MEANT.get(port.name) or _MEANT.get(kind)
+        if when == "tvalid":
+            when = f"{stream}_{when}"
+        (other if when else meant).append(unlike)
+        if when:
+            meant.append(f"({unlike} & {when})")
+    lines += [
+        f"  assign differs[0] = ~rst & ({' | '.join(meant)});",
+        f"  assign differs[1] = ~rst & ({' | '.join(other)});",
+        "endmodule",
+        "",
+    ]
+    return "\n".join(lines)
 
 
 # --- equivalence --------------------------------------------------------------------------------
-def _judge_survivor(flat: Path, mutant: NetlistMutant) -> str:
+def _judge_survivor(pool: _Pool, mutant: NetlistMutant) -> str:
     """What Yosys says of a mutant that no simulation told from the original."""
-    gate = mutant.command.replace(f"-module {TOP}", "-module gate")
-    pair = [f"read_rtlil {flat}", f"copy {TOP} gate", gate, f"rename {TOP} gold"]
+    # Switched on by a multiplexer: a constant that drives a net would be taken for nothing.
+    change = mutant.command.replace(f"-module {pool.top}", "-module gate")
+    pair = [
+        f"read_rtlil {pool.flat}",
+        "memory_map",
+        f"copy {pool.top} gate",
+        change.replace("mutate ", "mutate -ctrl mutsel 1 1 ", 1),
+        f"rename {pool.top} gold",
+        "delete -input gate/w:mutsel",
+        "cd gate",
+        "connect -set mutsel 1'1",
+        "cd ..",
+    ]
     log = run_yosys(
         *pair,
         "equiv_make gold gate equiv",
         "hierarchy -top equiv",
         "opt_clean",
         "equiv_simple -undef",
-        "equiv_induct -undef -seq 3",
+        "equiv_induct -undef -seq 2",
         "equiv_status",
     )
     if "Equivalence successfully proven" in log:
@@ -251,6 +415,23 @@ def _judge_survivor(flat: Path, mutant: NetlistMutant) -> str:
     return f"no difference for any input within {BOUND_CLK} clocks from power-up"
 
 
+def _explain(
+    pool: _Pool, mutant: NetlistMutant, outcome: dict[str, Any], judge: bool
+) -> tuple[str, bool]:
+    """What is known of a survivor, and whether it is proved equivalent."""
+    if outcome["apart"]:
+        verdict = "only the comparison with the original sees it"
+    elif outcome["aside"]:
+        verdict = "only ports that mean nothing at that time differ from the original's"
+    else:
+        verdict = _judge_survivor(pool, mutant) if judge else "not judged"
+    if verdict.startswith("proved"):
+        return verdict, True
+    if mutant.place in EXPLANATIONS:
+        verdict = f"{EXPLANATIONS[mutant.place]} ({verdict})"
+    return verdict, False
+
+
 # --- simulation ---------------------------------------------------------------------------------
 class _Worker:
     """A simulation in a process group of its own, started again after a mutant that ended it."""
@@ -260,7 +441,7 @@ class _Worker:
     ) -> None:
         self._folder, self._simulator, self._job, self._run = folder, simulator, job, run
         self._left = list(numbers)
-        self.reasons: dict[int, str | None] = {}
+        self.outcomes: dict[int, dict[str, Any]] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._results = run / "results.jsonl"
         self.done = not self._left
@@ -315,9 +496,9 @@ class _Worker:
         lines = self._lines()
         for line in lines:
             if line.get("mutant", 0):
-                self.reasons[line["mutant"]] = line["caught"]
-            elif line.get("caught"):
-                raise SimulationError(f"the unmutated head fails: {line['caught']}")
+                self.outcomes[line["mutant"]] = line
+            elif line.get("caught") or line.get("apart"):
+                raise SimulationError(f"the unmutated head fails: {line}")
         if ended and self._process.returncode == 0:
             self.done = True
             return
@@ -329,30 +510,32 @@ class _Worker:
         if not running:
             log = self._run / "run.log"
             raise SimulationError(f"the campaign's simulation did not run to its end; see {log}")
-        self.reasons[running] = "the simulation hangs" if hung else "the simulation ends"
-        self._left = [number for number in self._left if number not in self.reasons]
+        why = "the simulation hangs" if hung else "the simulation ends"
+        self.outcomes[running] = {"caught": why, "apart": 1, "aside": 1}
+        self._left = [number for number in self._left if number not in self.outcomes]
         # If none is left, the unmutated head is still judged once more.
         self._process = None
 
 
 def _simulate(
-    verilog: Path,
+    pool: _Pool,
+    build: Path,
     simulator: str,
-    head: AttentionLayer,
     seed: int,
-    mutants: Sequence[NetlistMutant],
+    parts: Sequence[str],
     folder: Path,
     on_count: Callable[[int], None],
-) -> dict[int, str | None]:
-    """Judge every mutant; by number, why it was noticed, or None."""
-    build = build_simulation(verilog, simulator, ROOT / "build" / "sim")
+) -> dict[int, dict[str, Any]]:
+    """Judge every mutant of a pool; by number, what became of it."""
+    layer = pool.layer
     job = {
-        "params": head.params.as_dict(),
+        "params": layer.params.as_dict(),
         "seed": seed + 1,
-        "latency_clk": head.latency_clk,
-        "query_latency_clk": head.query_latency_clk,
+        "latency_clk": layer.latency_clk,
+        "query_latency_clk": layer.query_latency_clk,
+        "parts": list(parts),
     }
-    numbers = [mutant.number for mutant in mutants]
+    numbers = [mutant.number for mutant in pool.mutants]
     workers = [
         _Worker(build, simulator, job, numbers[at::PROCESSES], folder / f"run{at}")
         for at in range(PROCESSES)
@@ -361,16 +544,16 @@ def _simulate(
         while not all(worker.done for worker in workers):
             for worker in workers:
                 worker.poll()
-            on_count(sum(len(worker.reasons) for worker in workers))
+            on_count(sum(len(worker.outcomes) for worker in workers))
             time.sleep(0.1)
     finally:
         for worker in workers:
             worker.stop()
-    reasons = {number: why for worker in workers for number, why in worker.reasons.items()}
-    missing = set(numbers) - set(reasons)
+    outcomes = {number: line for worker in workers for number, line in worker.outcomes.items()}
+    missing = set(numbers) - set(outcomes)
     if missing:
         raise SimulationError(f"no result for mutants {sorted(missing)}")
-    return reasons
+    return outcomes
 
 
 # --- source -------------------------------------------------------------------------------------
@@ -634,13 +817,46 @@ def _run_source_mutants(
 
 
 # --- the campaign -------------------------------------------------------------------------------
+def _shares(sizes: Sequence[int], count: int) -> list[int]:
+    """Split a count in proportion to sizes; every part gets at least one."""
+    ends = [round(count * sum(sizes[: at + 1]) / sum(sizes)) for at in range(len(sizes))]
+    return [max(1, end - start) for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _pools(names: Sequence[str], count: int, seed: int, folder: Path) -> list[_Pool]:
+    """Netlists, each with mutants in proportion to its cells."""
+    flats: dict[str, tuple[AttentionLayer, Path]] = {}
+    for name in names:
+        (folder / name).mkdir()
+        layer = AttentionLayer(mutant_params(name))
+        flats[name] = layer, _flatten(layer, folder / name)
+    sizes = [flat.read_text(encoding="utf-8").count("\n  cell ") for _, flat in flats.values()]
+    return [
+        _write_netlist(name, layer, share, seed, folder / name, flat)
+        for (name, (layer, flat)), share in zip(flats.items(), _shares(sizes, count), strict=True)
+    ]
+
+
+def _figures(mutants: Sequence[tuple[NetlistMutant, dict[str, Any]]]) -> dict[str, int]:
+    return {
+        "count": len(mutants),
+        "caught": sum(outcome["caught"] is not None for _, outcome in mutants),
+        "compared": sum(
+            outcome["caught"] is not None or outcome["apart"] > 0 for _, outcome in mutants
+        ),
+    }
+
+
 def run_mutants(
-    count: int = 200,
+    count: int = 500,
     seed: int = 0,
     simulator: str = "verilator",
     report_dir: Path | None = None,
     *,
     sources: bool = True,
+    pools: Sequence[str] = POOLS,
+    parts: Sequence[str] = (),
+    judge: bool = True,
 ) -> dict[str, Any]:
     """Run the campaign and write ``mutants.json``.
 
@@ -651,23 +867,31 @@ def run_mutants(
     seed
         Of their choice, and of the scenario's random packets.
     simulator
-        "verilator", or "icarus", which is faster for a few dozen mutants.
+        "verilator", or "icarus", which is faster for a few mutants and a few parts.
     report_dir
         Folder of the report; ``build/report`` by default.
     sources
         Run the source mutants, too.
+    pools
+        Netlists, of `POOLS`, that share the mutants in proportion to their cells.
+    parts
+        Parts of the scenario; all by default.
+    judge
+        Compare survivors with the original by proof.
 
     Returns
     -------
     dict
-        ``count``, ``caught``, ``survived``, ``share``, ``seconds``; ``survivors``, each with its
-        description and Yosys' command; ``explanations`` by description, what is known of each
-        survivor; ``by_block``; and ``source_mutants``, the same figures of the source mutants.
+        ``count``; ``caught``, by the specification alone, and the ``share`` of it; ``compared``,
+        caught by it or by the comparison with the original, and ``share_compared``;
+        ``equivalent``, survivors that are proved to be; ``survived``, ``seconds``; ``survivors``,
+        each with its description and Yosys' command; ``explanations`` by description, what is
+        known of each survivor; ``by_pool`` and ``by_block``; and ``source_mutants``.
 
     Raises
     ------
     ValueError
-        ``count`` is not positive, or the simulator is unknown.
+        ``count`` is not positive, or the simulator or a netlist is unknown.
     SimulationError
         The unmutated head fails, or the simulation could not be built or run.
 
@@ -676,7 +900,9 @@ def run_mutants(
         raise ValueError(f"count must be in 1.., not {count!r}")
     if simulator not in SIMULATORS:
         raise ValueError(f"simulator must be one of {SIMULATORS}, not {simulator!r}")
-    params = mutant_params()
+    for pool_name in pools:
+        if pool_name not in POOLS:
+            raise ValueError(f"pools must be of {tuple(POOLS)}, not {pool_name!r}")
     start = time.perf_counter()
     columns = (
         TextColumn("{task.description}"),
@@ -684,27 +910,43 @@ def run_mutants(
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
+    judged: list[tuple[NetlistMutant, dict[str, Any]]] = []
+    explained: dict[tuple[str, int], tuple[str, bool]] = {}
     with tempfile.TemporaryDirectory() as name, Progress(*columns) as progress:
         folder = Path(name)
-        task = progress.add_task("netlist mutants", total=count)
-        head = AttentionLayer(params)
-        flat, verilog, mutants = _write_netlist(head, count, seed, folder)
-        reasons = _simulate(
-            verilog,
-            simulator,
-            head,
-            seed,
-            mutants,
-            folder,
-            lambda done: progress.update(task, completed=done),
-        )
-        survivors = [mutant for mutant in mutants if reasons[mutant.number] is None]
+        netlists = _pools(pools, count, seed, folder)
+        with ThreadPoolExecutor(PROCESSES) as executor:
+            builds = list(
+                executor.map(
+                    lambda pool: build_simulation(
+                        pool.verilog, simulator, ROOT / "build" / "sim", top=TOP
+                    ),
+                    netlists,
+                )
+            )
+        for pool, build in zip(netlists, builds, strict=True):
+            task = progress.add_task(f"mutants: {POOLS[pool.name]}", total=len(pool.mutants))
+            outcomes = _simulate(
+                pool,
+                build,
+                simulator,
+                seed,
+                parts,
+                folder / pool.name,
+                lambda done, task=task: progress.update(task, completed=done),  # type: ignore[misc]
+            )
+            judged += [(mutant, outcomes[mutant.number]) for mutant in pool.mutants]
+        survivors = [(mutant, outcome) for mutant, outcome in judged if outcome["caught"] is None]
         task = progress.add_task("survivors", total=len(survivors))
-        verdicts: dict[int, str] = {}
-        with ThreadPoolExecutor(PROCESSES) as pool:
-            futures = {pool.submit(_judge_survivor, flat, m): m for m in survivors}
+        of_name = {pool.name: pool for pool in netlists}
+        with ThreadPoolExecutor(PROCESSES) as executor:
+            futures = {
+                executor.submit(_explain, of_name[mutant.pool], mutant, outcome, judge): mutant
+                for mutant, outcome in survivors
+            }
             for future in as_completed(futures):
-                verdicts[futures[future].number] = future.result()
+                mutant = futures[future]
+                explained[mutant.pool, mutant.number] = future.result()
                 progress.advance(task)
         seconds = time.perf_counter() - start
         source_figures = None
@@ -716,44 +958,54 @@ def run_mutants(
             )
 
     explanations: dict[str, str] = {}
-    for mutant in survivors:
-        verdict = verdicts[mutant.number]
-        if not verdict.startswith("proved") and mutant.place in EXPLANATIONS:
-            verdict = f"{EXPLANATIONS[mutant.place]} ({verdict})"
+    for mutant, _ in survivors:
+        verdict, _ = explained[mutant.pool, mutant.number]
         known = explanations.get(mutant.description)
         if known not in (None, verdict):
             verdict = f"{known}; another at the same place: {verdict}"
         explanations[mutant.description] = verdict
-    blocks: dict[str, dict[str, int]] = {}
-    for mutant in mutants:
-        figures = blocks.setdefault(mutant.block, {"count": 0, "caught": 0})
-        figures["count"] += 1
-        figures["caught"] += reasons[mutant.number] is not None
-    caught = len(mutants) - len(survivors)
+    figures = _figures(judged)
+    by_block = {
+        block: _figures([pair for pair in judged if pair[0].block == block])
+        for block in sorted({mutant.block for mutant, _ in judged})
+    }
+    by_pool = {
+        pool.name: _figures([pair for pair in judged if pair[0].pool == pool.name])
+        | {"netlist": POOLS[pool.name], "config_hash": pool.layer.params.config_hash}
+        for pool in netlists
+    }
     result: dict[str, Any] = {
-        "count": len(mutants),
-        "caught": caught,
+        **figures,
         "survived": len(survivors),
-        "equivalent": sum(verdict.startswith("proved") for verdict in verdicts.values()),
-        "share": caught / len(mutants),
+        "equivalent": sum(proved for _, proved in explained.values()),
+        "share": figures["caught"] / figures["count"],
+        "share_compared": figures["compared"] / figures["count"],
         "seconds": seconds,
         "seed": seed,
         "simulator": simulator,
         "survivors": [
-            {"description": mutant.description, "mutation": mutant.command} for mutant in survivors
+            {
+                "description": mutant.description,
+                "netlist": mutant.pool,
+                "mutation": mutant.command,
+                "apart": outcome["apart"],
+            }
+            for mutant, outcome in survivors
         ],
         "explanations": explanations,
-        "by_block": dict(sorted(blocks.items())),
+        "by_pool": by_pool,
+        "by_block": by_block,
         "source_mutants": source_figures,
     }
+    config_hash = mutant_params().config_hash
     write_result(
         "mutants",
         result,
-        config_hash=params.config_hash,
+        config_hash=config_hash,
         tools=("amaranth", "cocotb", "pyosys", "verilator"),
         report_dir=report_dir,
     )
-    return {**result, "config_hash": params.config_hash}
+    return {**result, "config_hash": config_hash}
 
 
 def _main() -> None:
