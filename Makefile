@@ -12,7 +12,10 @@
 #   make cosim TOKENS=1200 SEED=0   real tokens through Verilog and array model; LAYER=, HEAD= of the
 #                                   language model; PRESET=, READOUT=, SCHEDULE=, SET=,
 #                                   SIMULATOR=icarus
-#   make soak PACKETS=20000 SEED=0  random packets, stalls and resets on a small head
+#   make cosim-all TOKENS=10000     the same on every preset, layers included
+#   make soak PACKETS=20000 SEED=0  random packets, stalls, resets and register accesses on a small
+#                                   head; PROCESSES=2 simulations at a time
+#   make gates PACKETS=1000         small heads as netlists of cells, unknown at power-up; LIBERTY=file
 #   make area [LIBERTY=file]        cells, area and gate equivalents by block; what features cost
 #   make retention TOKENS=1200      what leakage costs real tokens, and what refresh gives back
 #   make calibrate [SEED=0]         offsets of converters before and after trimming; PRESET=, SET=
@@ -34,6 +37,7 @@ PRESET ?= default
 READOUT ?=
 SCHEDULE ?=
 PACKETS ?= 20000
+PROCESSES ?= 1
 TOKENS ?= 1200
 SEED ?= 0
 LAYER ?=
@@ -43,8 +47,8 @@ LIBERTY ?=
 SET ?=
 MUTANTS ?= 500
 
-.PHONY: demo setup test verilog registers package cosim soak area retention calibrate bench formal \
-  mutants report docs docs-check lint clean distclean
+.PHONY: demo setup test verilog registers package cosim cosim-all soak gates area retention calibrate \
+  bench formal mutants report docs docs-check lint clean distclean
 
 demo: .venv/.ready
 	$(GAINCELL) demo --preset $(PRESET) $(TRACE) --simulator $(SIMULATOR) \
@@ -63,9 +67,16 @@ verilog registers package: .venv/.ready
 cosim: .venv/.ready
 	$(GAINCELL) cosim --preset $(PRESET) $(TRACE) --simulator $(SIMULATOR) $(SETTINGS)
 
+cosim-all: .venv/.ready
+	$(GAINCELL) cosim --every $(TRACE) --simulator $(SIMULATOR)
+
 soak: .venv/.ready
 	$(GAINCELL) soak --packets $(PACKETS) --seed $(SEED) --simulator $(SIMULATOR) \
+	  --processes $(PROCESSES) \
 	  $(if $(filter-out default,$(PRESET)),--preset $(PRESET)) $(SETTINGS)
+
+gates: .venv/.ready
+	$(GAINCELL) gates --packets $(PACKETS) --seed $(SEED) $(if $(LIBERTY),--liberty '$(LIBERTY)')
 
 area: .venv/.ready
 	$(GAINCELL) area --preset $(PRESET) $(if $(LIBERTY),--liberty '$(LIBERTY)') $(SHAPE)

@@ -53,28 +53,40 @@ class _Sent:
         self._recent: deque[tuple[int, int, int]] = deque(maxlen=_RECENT)
         self.full_scale = self.saturated = 0
         self.events: set[str] = set()
+        self._from = dict.fromkeys(("counters", "full_scale", "saturated"), 0)
 
     def add(self, clock: int, full_scale: int, saturated: int) -> None:
-        """Count what left in a clock."""
+        """Count what left in a clock; a packet's beats are told when its last has left."""
         if full_scale or saturated:
             self._recent.append((clock, full_scale, saturated))
+        if clock >= self._from["counters"]:
             self.full_scale += full_scale
             self.saturated += saturated
-            self.events |= {"full_scale"} if full_scale else set()
-            self.events |= {"saturated"} if saturated else set()
+        for event, happened in (("full_scale", full_scale), ("saturated", saturated)):
+            if happened and clock >= self._from[event]:
+                self.events.add(event)
 
-    def clear(self, clock: int, *, counters: bool = True, events: bool = True) -> None:
-        """Count from a clock on; what leaves in it counts."""
+    def clear(self, clock: int, *what: str) -> None:
+        """Count from a clock on; what leaves in it counts.
+
+        Parameters
+        ----------
+        clock
+            Clock of the clear.
+        what
+            "counters", "full_scale" and "saturated": what begins anew.
+
+        """
+        for name in what:
+            self._from[name] = clock
         since = [beat for beat in self._recent if beat[0] >= clock]
-        if counters:
-            self.full_scale = sum(beat[1] for beat in since)
-            self.saturated = sum(beat[2] for beat in since)
-        if events:
-            self.events = {
-                name
-                for name, at in (("full_scale", 1), ("saturated", 2))
-                if any(beat[at] for beat in since)
-            }
+        if "counters" in what:
+            self.full_scale = sum(full_scale for _, full_scale, _ in since)
+            self.saturated = sum(saturated for *_, saturated in since)
+        if "full_scale" in what and not any(full_scale for _, full_scale, _ in since):
+            self.events.discard("full_scale")
+        if "saturated" in what and not any(saturated for *_, saturated in since):
+            self.events.discard("saturated")
 
 
 class _Channel:
@@ -278,8 +290,10 @@ class Bench:
                 self.bridge.write_clk = self.params.write_clk
             elif values["clear_counters"]:
                 oracle.between(oracle.clear_counters)
-            if values["soft_reset"] or values["clear_counters"]:
-                self.sent.clear(clock, events=bool(values["soft_reset"]))
+            if values["soft_reset"]:
+                self.sent.clear(clock, "counters", "full_scale", "saturated")
+            elif values["clear_counters"]:
+                self.sent.clear(clock, "counters")
             if values.get("test_start"):
                 oracle.between(oracle.probe)
         elif name == "sticky":
@@ -289,9 +303,7 @@ class Bench:
                 oracle.events -= cleared
 
             oracle.between(clear)
-            kept = set(self.sent.events) - cleared
-            self.sent.clear(clock, counters=False)
-            self.sent.events |= kept
+            self.sent.clear(clock, *cleared & {"full_scale", "saturated"})
         elif name == "trim":
             head = self.registers.model.words.get("head_select", 0)
 

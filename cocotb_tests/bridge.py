@@ -217,14 +217,16 @@ class ArrayBridge:
         """Pass one clock's control lines to the models and their pulses back."""
         p, arrays = self._params, self._arrays
         if self._rst():
-            # A write cut off by reset leaves a column that the empty window masks.
+            # A write cut off by reset leaves a column that the empty window masks. Lines are not
+            # known in the first clock of a reset at power-up.
             self._writing.clear()
-            self._converting = False
+            self._converting = self._reading = False
             for array in arrays:
                 array.reset()
-        else:
-            self._write("key", self._k_write, self._k_code, p.rows)
-            self._write("value", self._v_write, self._v_code, p.lanes)
+            self._answer([0] * len(arrays))
+            return
+        self._write("key", self._k_write, self._k_code, p.rows)
+        self._write("value", self._v_write, self._v_code, p.lanes)
         if self._scores_reset():
             # Another query's integration begins before this one's conversion does.
             bank = self._scores_bank()

@@ -167,6 +167,7 @@ def run_cosim(
             "text": trace.source.text,
             "simulator": simulator,
             "stall_probability": stall_probability,
+            "decay_per_token": decay_per_token,
             "analog": analog,
             "params": params.as_dict(),
         }

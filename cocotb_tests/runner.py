@@ -119,8 +119,22 @@ def build_simulation(
     build_root: Path | None = None,
     *,
     top: str = "attention_head",
+    models: Path | None = None,
 ) -> Path:
     """Build ``verilog`` for a simulator, unless the same text was built before.
+
+    Parameters
+    ----------
+    verilog
+        The design.
+    simulator
+        "verilator" or "icarus".
+    build_root
+        Folder of all builds; ``build/sim`` by default.
+    top
+        Its top module.
+    models
+        Verilog of the cells that the design consists of, if it is a netlist.
 
     Returns
     -------
@@ -147,7 +161,7 @@ def build_simulation(
     # A build holds absolute paths of the packages: when those move or change, it is made anew.
     origin = [top, args, _WATCHED, tool_versions(*_LINKED[simulator]), sys.prefix]
     source = verilog.read_text(encoding="utf-8")
-    text = source + json.dumps(origin)
+    text = source + json.dumps(origin) + (models.read_text(encoding="utf-8") if models else "")
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     folder = root / f"{simulator}-{digest}"
     done = folder / "built"
@@ -164,7 +178,7 @@ def build_simulation(
             args = [*args, str(visible)]
         try:
             get_runner(simulator).build(
-                sources=[verilog],
+                sources=[verilog, *([models] if models else [])],
                 hdl_toplevel=top,
                 build_dir=folder,
                 build_args=args,

@@ -109,6 +109,7 @@ def run_soak(
         things.update(part.pop("things"))
     figures: dict[str, Any] = {name: sum(part[name] for part in parts) for name in parts[0]}
     figures |= {
+        "resets": things["hard_reset"] + things["soft_reset"],
         "things": dict(sorted(things.items())),
         "seconds": time.perf_counter() - start,
         "processes": processes,

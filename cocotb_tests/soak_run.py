@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -179,25 +180,42 @@ class Soak:
         return things
 
 
-@cocotb.test()
-async def soak(dut: Any) -> None:
-    """Every answer is compared; so are the counters, now and then and at the end."""
-    job = load_job()
-    params = HeadParams(**job["params"])
-    bench = Bench(dut, params, library=False, **job["analog"])
-    await bench.start()
-    traffic = Traffic(bench, job["seed"])
-    rng, soaking = traffic.rng, Soak(bench, traffic)
+async def mix(
+    bench: Bench,
+    traffic: Traffic,
+    packets: int,
+    *,
+    often: float = 1.0,
+    on_progress: Callable[[int], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Send random packets and do random things between them; compare everything at the end.
+
+    Parameters
+    ----------
+    bench, traffic
+        A bench that was just started.
+    packets
+        Packets to send to each head.
+    often
+        By how much more often than in a long run things are done.
+    on_progress
+        Called with the number of packets sent so far.
+
+    Returns
+    -------
+    dict
+        Packets sent and malformed, and how often each thing was done.
+
+    """
+    params, rng = bench.params, traffic.rng
+    soaking = Soak(bench, traffic)
     await soaking.configure()
     things = soaking.things()
-    names, shares = list(things), [share for share, _ in things.values()]
-    sent: Counter[str] = Counter()
-    start = reported = time.perf_counter()
-    cpu = time.process_time()
-    progress = Path(job["progress"])
+    names, shares = list(things), [often * share for share, _ in things.values()]
+    sent = malformed = 0
     commands, weights = (WRITE, QUERY, BOTH, FLUSH), (30, 30, 39, 1)
-    while sent["packets"] < job["packets"]:
-        if rng.random() < 0.002:
+    while sent < packets:
+        if rng.random() < 0.002 * often:
             bench.stall(rng.getrandbits(32), rng.choice((0.0, 0.0, 0.1, 0.5, 0.9)))
         if rng.random() < sum(shares):
             name = rng.choices(names, shares)[0]
@@ -206,25 +224,42 @@ async def soak(dut: Any) -> None:
         command = rng.choices(commands, weights)[0]
         if rng.random() < 0.01:
             traffic.malformed(rng.choice(KINDS), command)
-            sent["malformed"] += 1
+            malformed += 1
         elif params.heads > 1 and rng.random() < 0.01:
             traffic.mismatched(*rng.choices(commands, weights, k=params.heads))
         else:
             traffic.any_shot(command)
-        sent["packets"] += 1
+        sent += 1
         await bench.ahead(AHEAD)
         assert not bench.mismatches, bench.mismatches[0]
+        on_progress(sent)
+    await soaking.settle()
+    things_done = dict(sorted(soaking.done.items()))
+    return {"packets": sent, "malformed": malformed, "things": things_done}
+
+
+@cocotb.test()
+async def soak(dut: Any) -> None:
+    """Every answer is compared; so are the counters, now and then and at the end."""
+    job = load_job()
+    bench = Bench(dut, HeadParams(**job["params"]), library=False, **job["analog"])
+    await bench.start()
+    path = Path(job["progress"])
+    start = reported = time.perf_counter()
+    cpu = time.process_time()
+
+    def progress(sent: int) -> None:
+        nonlocal reported
         if time.perf_counter() - reported > 0.5:
             reported = time.perf_counter()
-            progress.write_text(str(sent["packets"]), encoding="utf-8")
-    await soaking.settle()
-    figures = {
-        **sent,
+            path.write_text(str(sent), encoding="utf-8")
+
+    traffic = Traffic(bench, job["seed"])
+    figures = await mix(bench, traffic, job["packets"], on_progress=progress) | {
         "answers": bench.answers,
         "lanes_compared": bench.lanes_compared,
         "mismatches": len(bench.mismatches),
         "clocks": bench.bridge.clocks,
-        "things": dict(sorted(soaking.done.items())),
         "seconds": time.perf_counter() - start,
         "cpu_seconds": time.process_time() - cpu,
     }

@@ -182,24 +182,24 @@ def cosim(
     decay: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of the stored charge lost per token.")
     ] = 0.0,
+    every: Annotated[
+        bool, typer.Option("--every", help="Each preset in turn, instead of one configuration.")
+    ] = False,
 ) -> None:
     """Send real tokens through Verilog and array model together; compare every integer."""
-    from cocotb_tests.cosim import run_cosim
-    from sim.tokens import real_tokens
+    from cocotb_tests.cosim import run_cosim, traces_of
 
+    source = _source(count, seed, layer, head)
+    if every:
+        _cosim_every(source, simulator.value, stalls)
+        return
     params = _params(name, readout, schedule, settings)
-    trace = real_tokens(
-        _source(count, seed, layer, head),
-        q_bits=params.q_bits,
-        kv_bits=params.kv_bits,
-        rows=params.rows,
-        lanes=params.lanes,
-    )
+    traces = traces_of(params, source)
     with _progress("tokens") as progress:
         task = progress.add_task("", total=count)
         figures = run_cosim(
             params,
-            trace,
+            traces,
             simulator=simulator.value,
             stall_probability=stalls,
             decay_per_token=decay,
@@ -220,17 +220,48 @@ def cosim(
     console.print(table)
 
 
+def _cosim_every(source: TokenSource, simulator: str, stalls: float) -> None:
+    """Co-simulate every preset; a row of the table is printed when its preset is done."""
+    from cocotb_tests.cosim import run_every_cosim
+
+    table = Table(title="Co-simulation of every preset against the functional model")
+    columns = ("preset", "heads", "tokens", "integers", "mismatches", "interval", "tokens/s")
+    for column in columns:
+        table.add_column(column, justify="left" if column == "preset" else "right")
+    with _progress("tokens") as progress:
+        task = progress.add_task("", total=source.tokens)
+        rows = run_every_cosim(
+            source,
+            simulator=simulator,
+            stall_probability=stalls,
+            on_stage=lambda text: progress.update(task, description=text),
+            on_progress=lambda done: progress.update(task, completed=done),
+        )
+        for row in rows:
+            table.add_row(
+                row["preset"],
+                str(row["heads"]),
+                f"{row['tokens']:,}",
+                f"{row['lanes_compared']:,}",
+                str(row["mismatches"]),
+                f"{row['interval_clk']:g}",
+                f"{row['tokens_per_second']:.0f}",
+            )
+    console.print(table)
+
+
 @app.command()
 def soak(
     packets: Annotated[int, typer.Option(min=1, help="Random packets to send.")] = 20_000,
     seed: SeedOption = 0,
     name: PresetOption = Preset.tiny,
     readout: ReadoutOption = None,
-    schedule: ScheduleOption = Schedule.streaming,
+    schedule: ScheduleOption = None,
     settings: SetOption = None,
     simulator: Annotated[Simulator, typer.Option(help="HDL simulator.")] = Simulator.verilator,
+    processes: Annotated[int, typer.Option(min=1, max=64, help="Simulations at a time.")] = 1,
 ) -> None:
-    """Send random packets, good and malformed, under stalls and resets; compare every answer."""
+    """Send random packets under stalls, resets and register accesses; compare every answer."""
     from cocotb_tests.soak import run_soak
 
     with _progress("packets") as progress:
@@ -239,16 +270,46 @@ def soak(
             _params(name, readout, schedule, settings),
             packets=packets,
             seed=seed,
+            processes=processes,
             simulator=simulator.value,
             on_stage=lambda text: progress.update(task, description=text),
             on_progress=lambda done: progress.update(task, completed=done),
         )
-    table = Table(title="Soak: random packets, stalls and resets")
+    table = Table(title="Soak: random packets, stalls, resets and register accesses")
     table.add_column("figure")
     table.add_column("value", justify="right")
-    for figure in ("packets", "malformed", "resets", "answers", "mismatches", "clocks"):
-        table.add_row(figure, f"{figures[figure]:,}")
+    figures_shown = ("packets", "malformed", "resets", "answers", "lanes_compared", "mismatches")
+    for figure in (*figures_shown, "clocks"):
+        table.add_row(figure.replace("_", " "), f"{figures[figure]:,}")
+    for thing, count in figures["things"].items():
+        table.add_row(f"times: {thing.replace('_', ' ')}", f"{count:,}")
     table.add_row("time", f"{figures['seconds']:.0f} s")
+    table.add_row("processor time", f"{figures['cpu_seconds']:.0f} s")
+    console.print(table)
+
+
+@app.command()
+def gates(
+    packets: Annotated[int, typer.Option(min=1, help="Random packets to send.")] = 1000,
+    seed: SeedOption = 0,
+    liberty: LibertyOption = None,
+) -> None:
+    """Simulate small heads as netlists of cells, unknown at power-up, against their source."""
+    from cocotb_tests.gates import run_gates
+
+    table = Table(title="Gate-level simulation, without delays: netlist against source and model")
+    columns = ("head", "cells", "flip-flops", "packets", "integers", "mismatches", "clocks", "time")
+    for column in columns:
+        table.add_column(column, justify="left" if column == "head" else "right")
+    with console.status("gates") as status:
+        rows = run_gates(
+            packets=packets, seed=seed, liberty=liberty, on_stage=lambda text: status.update(text)
+        )
+    for row in rows:
+        numbers = [row[name] for name in ("cells", "flip_flops", "packets", "lanes_compared")]
+        numbers += [row["mismatches"], row["clocks"]]
+        seconds = f"{row['seconds']['gates']:.0f} s"
+        table.add_row(row["head"], *(f"{number:,}" for number in numbers), seconds)
     console.print(table)
 
 

@@ -422,6 +422,8 @@ class AttentionLayer(Component):
         step, sequencer, registers = self.step, self.sequencer, self.registers
         tokens, results = stream_prefixes(p, head)
         connect(m, receiver.packet, step.packets[head])
+        if p.heads > 1:
+            m.d.comb += receiver.refused.eq(step.refused)
         connect(m, step.replies[head], sender.answer)
 
         def mine(vector: Value) -> Value:
@@ -449,8 +451,6 @@ class AttentionLayer(Component):
         selected = registers.head_select == head if p.heads > 1 else Const(1)
         settings = registers.settings
         s_level, a_level = settings.s_levels[0], settings.a_levels[0]
-        if p.heads > 1:
-            m.d.comb += receiver.refused.eq(step.refused)
         if p.shots:
             s_level = settings.s_levels[mine(sequencer.s_gain)]
             a_level = settings.a_levels[mine(sequencer.a_gain)]

@@ -63,7 +63,7 @@ class Receiver(Component):
     packet : Out(stream)
         The packet's command, tag, shot and error; taken when its codes are no longer needed.
     refused : In(1)
-        Only with several heads: the packet that is taken is refused with its step.
+        Only with several heads: the step that the packet offered belongs to is refused.
     quiet : Out(1)
         No packet is coming in or offered; stays while ``pause`` is set.
     q_write, q_index, q_data : in
@@ -95,9 +95,9 @@ class Receiver(Component):
                 "s_axis_tready": Out(1),
                 "s_axis_tlast": In(1),
                 "pause": In(1),
-                **({"refused": In(1)} if params.heads > 1 else {}),
                 "quiet": Out(1),
                 **(own if params.self_test else {}),
+                **({"refused": In(1)} if params.heads > 1 else {}),
                 "packet": Out(stream.Signature(packet_layout(params))),
                 "k_codes": Out(params.rows * params.kv_bits),
                 "v_codes": Out(params.lanes * params.kv_bits),

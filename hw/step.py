@@ -32,10 +32,10 @@ class Step(Component):
     -------
     packets : In(stream), one per head
         From the receivers.
+    refused : Out(1)
+        Only with several heads: the step that is offered is refused.
     packet : Out(stream)
         To the sequencer; of a refused step, ``queries`` says that some head is owed an answer.
-    refused : Out(1)
-        Only with several heads: the step offered is refused, whatever the window holds.
     answer : In(stream)
         From the sequencer.
     replies : Out(stream), one per head
@@ -63,11 +63,11 @@ class Step(Component):
             {
                 "packets": In(stream.Signature(packet_layout(params))).array(heads),
                 "packet": Out(stream.Signature(packet_layout(params, heads))),
-                **({"refused": Out(1)} if heads > 1 else {}),
                 "answer": In(stream.Signature(answer_layout(params))),
                 "replies": Out(stream.Signature(reply_layout(params))).array(heads),
                 "keep": Out(1),
                 "sent": In(heads),
+                **({"refused": Out(1)} if heads > 1 else {}),
                 "slot": Out(1),
             }
         )
@@ -120,16 +120,17 @@ class Step(Component):
         common = ["writes", "queries", "flushes", "tag"]
         common += ["accumulate", "hold", "shift"] if p.shots else []
         differs = Signal()
-        refused = self.refused
         m.d.comb += [
             differs.eq(
                 Cat(packet[name] != first[name] for packet in packets[1:] for name in common).any()
             ),
-            refused.eq(differs | Cat(packet.error != PacketError.NONE for packet in packets).any()),
+            self.refused.eq(
+                differs | Cat(packet.error != PacketError.NONE for packet in packets).any()
+            ),
             whole.queries.eq(Cat(packet.queries for packet in packets).any()),
         ]
         # The step's error is that of the first head whose own packet was refused.
-        with m.If(refused):
+        with m.If(self.refused):
             m.d.comb += whole.error.eq(PacketError.STEP)
         for packet in reversed(packets):
             with m.If(packet.error != PacketError.NONE):
@@ -143,7 +144,7 @@ class Step(Component):
             error = Signal(PacketError, name=f"error_{head}")
             with m.If(takes):
                 m.d.sync += [owed.eq(packet.queries), tag.eq(packet.tag)]
-                with m.If(refused & (packet.error == PacketError.NONE)):
+                with m.If(self.refused & (packet.error == PacketError.NONE)):
                     m.d.sync += error.eq(PacketError.STEP)
                 with m.Else():
                     m.d.sync += error.eq(packet.error)

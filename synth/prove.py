@@ -1,12 +1,13 @@
-"""Proofs, unbounded: both readouts give the specified integers; the window and its mask are right.
+"""Proofs, unbounded: both readouts give the specified integers.
 
-The schedule's are in `synth.prove_schedule`; `run_proofs` runs them all.
+The schedule's are in `synth.prove_schedule`, the window's in `synth.prove_window`; `run_proofs`
+runs them all.
 
 The method is temporal induction with Yosys' own SAT solver. A miter holds the design, an
 environment that can only behave legally (so no assumption can contradict another), and a plain
 specification counted beside it; each property is a bit that must be 1 in every clock. The base
 case starts from *any* contents of the design's registers and the properties bind after the first
-clear or flush, so that nothing depends on reset; the window is proved from reset as well.
+clear or flush, so that nothing depends on reset.
 
 Sizes are reduced. That the result carries over to any number of lanes and sub-tiles:
 
@@ -39,17 +40,23 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib.wiring import Component, In, Out, Signature
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+import hw.ages
+import hw.code_store
 import hw.column_mask
 import hw.readout
 import hw.receiver
+import hw.refresh
 import hw.register_bank
 import hw.sequencer
 import hw.streaming_sequencer
 import hw.window
+from hw.ages import Ages
+from hw.code_store import CodeStore
 from hw.column_mask import ColumnMask
 from hw.params import HeadParams
 from hw.readout import CounterReadout, PopulationReadout
 from hw.receiver import Receiver
+from hw.refresh import RefreshScheduler
 from hw.register_bank import RegisterBank
 from hw.sequencer import Sequencer
 from hw.streaming_sequencer import StreamingSequencer
@@ -61,13 +68,13 @@ from synth.yosys import run_yosys
 __all__ = [
     "READOUT_BUGS",
     "READOUT_SIZES",
-    "WINDOW_BUGS",
-    "WINDOW_SIZES",
+    "Bug",
+    "Miter",
     "ProofError",
     "ReadoutMiter",
-    "WindowMiter",
+    "induction_job",
+    "job",
     "prove_readouts",
-    "prove_window",
     "run_proofs",
 ]
 
@@ -78,11 +85,6 @@ MAX_DEPTH = 4
 #: Sizes the readouts are proved at.
 READOUT_SIZES = tuple(
     HeadParams(subtiles=3, columns=2, rows=1, lanes=2, q_bits=4, count_bits=bits) for bits in (2, 3)
-)
-#: Sizes the window and its mask are proved at.
-WINDOW_SIZES = tuple(
-    HeadParams(subtiles=subtiles, columns=columns, rows=1, lanes=1)
-    for subtiles, columns in ((3, 5), (2, 4))
 )
 
 
@@ -110,6 +112,7 @@ class Bug:
     component: str  #: class it is put into
     old: str  #: text that is replaced, once
     new: str  #: what it is replaced by
+    needs: Mapping[str, Any] = field(default_factory=dict)  #: of the size at which it shows
 
 
 #: Bugs that the readouts' proof must find.
@@ -152,51 +155,14 @@ READOUT_BUGS = (
     ),
 )
 
-#: Bugs that the window's proof must find.
-WINDOW_BUGS = (
-    Bug(
-        name="window: full one too early",
-        component="Window",
-        old="self.occupancy == p.window",
-        new="self.occupancy == p.window - 1",
-    ),
-    Bug(
-        name="window: a flush leaves the column",
-        component="Window",
-        old="self.subtile.eq(0), self.column.eq(0), self.occupancy.eq(0)",
-        new="self.subtile.eq(0), self.occupancy.eq(0)",
-    ),
-    Bug(
-        name="window: wraps one sub-tile early",
-        component="Window",
-        old="self.subtile == p.subtiles - 1",
-        new="self.subtile == p.subtiles - 2",
-    ),
-    Bug(
-        name="window: last column skipped",
-        component="Window",
-        old="self.column == p.columns - 1",
-        new="self.column == p.columns - 2",
-    ),
-    Bug(
-        name="mask: column under the pointer included",
-        component="ColumnMask",
-        old="self.column > column",
-        new="self.column >= column",
-    ),
-    Bug(
-        name="mask: a full window not honoured",
-        component="ColumnMask",
-        old="self.full | (self.subtile > subtile)",
-        new="self.subtile > subtile",
-    ),
-)
-
 _COMPONENTS = {
     "CounterReadout": (hw.readout, CounterReadout),
     "PopulationReadout": (hw.readout, PopulationReadout),
     "Window": (hw.window, Window),
     "ColumnMask": (hw.column_mask, ColumnMask),
+    "Ages": (hw.ages, Ages),
+    "RefreshScheduler": (hw.refresh, RefreshScheduler),
+    "CodeStore": (hw.code_store, CodeStore),
     "Receiver": (hw.receiver, Receiver),
     "RegisterBank": (hw.register_bank, RegisterBank),
     "Sequencer": (hw.sequencer, Sequencer),
@@ -359,100 +325,6 @@ class ReadoutMiter(Component):
         return m
 
 
-class WindowMiter(Component):
-    """Window and column mask beside a specification that remembers what was written.
-
-    Parameters
-    ----------
-    params
-        Size of the window.
-    bug
-        Put into one of the two.
-
-    Members
-    -------
-    advance, flush : In(1)
-        Free choices of the environment, in every clock.
-    begun : Out(1)
-        A flush has been; its initial value says whether reset counts as one.
-    occupancy_ok : Out(1)
-        Occupancy is the number of writes since the flush, or the window if that is less.
-    pointer_ok : Out(1)
-        Sub-tile and column are in range and are the number of writes modulo the window.
-    mask_ok : Out(1)
-        A column's mask bit is set if and only if it was written since the flush.
-    helper_ok : Out(1)
-        Invariant that carries the induction: a window that is not full has never wrapped.
-    interesting : Out(1)
-        The window is full, has wrapped and points into the middle.
-
-    """
-
-    def __init__(self, params: HeadParams, bug: Bug | None = None) -> None:
-        self.params = params
-        self.bug = bug
-        super().__init__(
-            {
-                "advance": In(1),
-                "flush": In(1),
-                "begun": Out(1),
-                "occupancy_ok": Out(1),
-                "pointer_ok": Out(1),
-                "mask_ok": Out(1),
-                "helper_ok": Out(1),
-                "interesting": Out(1),
-            }
-        )
-
-    probes: Mapping[str, Sequence[str]] = {}
-
-    def elaborate(self, platform: object) -> Module:
-        """Build the miter."""
-        m = Module()
-        p = self.params
-        window = m.submodules.window = _component("Window", self.bug)(p)
-        mask = m.submodules.mask = _component("ColumnMask", self.bug)(p)
-        m.d.comb += [
-            window.advance.eq(self.advance),
-            window.flush.eq(self.flush),
-            mask.subtile.eq(window.subtile),
-            mask.column.eq(window.column),
-            mask.full.eq(window.full),
-        ]
-
-        position = Signal(range(p.window))  # writes modulo the window
-        writes = Signal(range(p.window + 1))  # writes, as far as they matter
-        written = Signal(p.window)
-        with m.If(self.flush):
-            m.d.sync += [self.begun.eq(1), position.eq(0), writes.eq(0), written.eq(0)]
-        with m.Elif(self.advance):
-            m.d.sync += [
-                position.eq(Mux(position == p.window - 1, 0, position + 1)),
-                writes.eq(Mux(writes == p.window, writes, writes + 1)),
-                written.eq(written | (1 << position)),
-            ]
-        m.d.comb += [
-            self.occupancy_ok.eq(
-                ~self.begun | ((window.occupancy == writes) & (window.full == (writes == p.window)))
-            ),
-            self.pointer_ok.eq(
-                ~self.begun
-                | (
-                    (window.subtile < p.subtiles)
-                    & (window.column < p.columns)
-                    & (window.subtile * p.columns + window.column == position)
-                )
-            ),
-            self.mask_ok.eq(~self.begun | (mask.mask == written)),
-            self.helper_ok.eq(
-                ~self.begun
-                | ((position < p.window) & ((writes == p.window) | (writes == position)))
-            ),
-            self.interesting.eq(self.begun & window.full & (position == p.columns + 1)),
-        ]
-        return m
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Design:
     """A miter, ready for the SAT solver."""
@@ -463,8 +335,12 @@ class _Design:
 
     @classmethod
     def of(cls, miter: Miter) -> _Design:
+        rtlil = component_rtlil(miter, "miter")
+        # A multiplexer that a probe controls directly keeps the probe's wire, without a driver.
+        if re.search(r"(?m)^\s*switch \\probe_", rtlil):
+            raise ProofError(f"{type(miter).__name__} must hold no switch on a probe")
         return cls(
-            rtlil=component_rtlil(miter, "miter"),
+            rtlil=rtlil,
             probes=miter.probes,
             begins="begun" in miter.signature.members,
         )
@@ -476,7 +352,7 @@ class _Design:
             source.write_text(self.rtlil, encoding="utf-8")
             # No optimisation before probes are connected: it would tie other wires to a probe,
             # which a connection leaves behind without a driver.
-            commands = [f"read_rtlil {source}", "proc -noopt", "flatten", "cd miter"]
+            commands = [f"read_rtlil {source}", "proc -noopt -norom", "flatten", "cd miter"]
             for probe, targets in self.probes.items():
                 commands.append(f"delete -input w:{probe}")
                 joined = ",".join(f"\\{target}" for target in reversed(targets))
@@ -535,7 +411,7 @@ def _clocks(log: str) -> int | None:
 
 def _proof_job(
     title: str,
-    miter: Callable[[], ReadoutMiter | WindowMiter],
+    miter: Callable[[], ReadoutMiter],
     names: Sequence[str],
     *,
     from_reset: bool = False,
@@ -557,7 +433,7 @@ def _proof_job(
 
 def _evidence_job(
     title: str,
-    miter: Callable[[Bug | None], ReadoutMiter | WindowMiter],
+    miter: Callable[[Bug | None], ReadoutMiter],
     bugs: Sequence[Bug],
     names: Sequence[str],
     depth: int,
@@ -580,6 +456,84 @@ def _evidence_job(
         }
 
     return job
+
+
+def job(
+    title: str, method: str, run: Callable[[], tuple[int | None, int, dict[str, Any]]]
+) -> Callable[[], Row]:
+    """Job of one row.
+
+    Parameters
+    ----------
+    title, method
+        Of the row.
+    run
+        Returns the depth reached if all held, else None; the depth tried; and more for the row.
+
+    """
+
+    def run_job() -> Row:
+        start = time.perf_counter()
+        depth, tried, more = run()
+        return {
+            "property": title,
+            "method": method,
+            "depth": tried if depth is None else depth,
+            "seconds": time.perf_counter() - start,
+            "status": "FAILED" if depth is None else "proved",
+            **more,
+        }
+
+    return run_job
+
+
+def induction_job(
+    title: str,
+    miters: Sequence[Callable[[], Miter]],
+    names: Sequence[Sequence[str]],
+    *,
+    from_reset: bool = True,
+) -> Callable[[], Row]:
+    """Job that proves properties of miters, all of a miter's at once."""
+
+    def run() -> tuple[int | None, int, dict[str, Any]]:
+        depths = [
+            _prove(_Design.of(miter()), own, from_reset=from_reset)
+            for miter, own in zip(miters, names, strict=True)
+        ]
+        reached = [depth for depth in depths if depth is not None]
+        return max(reached) if len(reached) == len(depths) else None, MAX_DEPTH, {}
+
+    origin = "reset" if from_reset else "any state"
+    return job(title, f"temporal induction from {origin}", run)
+
+
+def refutation_job(
+    title: str,
+    miter: Callable[[Bug], Miter],
+    bugs: Sequence[Bug],
+    name: str,
+    depth: int,
+    reach: Callable[[], Miter] | None = None,
+) -> Callable[[], Row]:
+    """Job that finds each bug as a trace from reset, and the interesting state if asked to."""
+
+    def run() -> tuple[int | None, int, dict[str, Any]]:
+        found = [
+            (bug, _find(_Design.of(miter(bug)), (name,), depth, from_reset=True)) for bug in bugs
+        ]
+        more: dict[str, Any] = {
+            "seeded_bugs": [{"name": bug.name, "trace_clk": clock} for bug, clock in found]
+        }
+        clocks = [clock for _, clock in found]
+        if reach is not None:
+            clocks.append(_reach(_Design.of(reach()), depth, from_reset=True))
+            more["reached_clk"] = clocks[-1]
+        seen = [clock for clock in clocks if clock is not None]
+        return max(seen) if len(seen) == len(clocks) else None, depth, more
+
+    number = "1 seeded bug" if len(bugs) == 1 else f"{len(bugs)} seeded bugs"
+    return job(f"{title}: {number} refuted", "traces from reset, SAT", run)
 
 
 def _readout_jobs(params: HeadParams) -> list[Callable[[], Row]]:
@@ -605,31 +559,6 @@ def _readout_jobs(params: HeadParams) -> list[Callable[[], Row]]:
             params.count_max + 3,
         )
     )
-    return jobs
-
-
-def _window_jobs(params: HeadParams, *, evidence: bool = True) -> list[Callable[[], Row]]:
-    size = f"{params.subtiles} sub-tiles of {params.columns} columns"
-    names = ("occupancy_ok", "pointer_ok", "mask_ok", "helper_ok")
-    jobs = [
-        _proof_job(
-            f"window: occupancy, pointer and column mask ({size})",
-            lambda: WindowMiter(params),
-            names,
-            from_reset=from_reset,
-        )
-        for from_reset in (False, True)
-    ]
-    if evidence:
-        jobs.append(
-            _evidence_job(
-                f"window: wrap reached, {len(WINDOW_BUGS)} seeded bugs refuted ({size})",
-                lambda bug: WindowMiter(params, bug),
-                WINDOW_BUGS,
-                names[:3],
-                params.window + params.columns + 4,
-            )
-        )
     return jobs
 
 
@@ -663,12 +592,6 @@ def prove_readouts(params: HeadParams | None = None) -> dict[str, Any]:
     return _outcome(params, _readout_jobs(params))
 
 
-def prove_window(params: HeadParams | None = None) -> dict[str, Any]:
-    """Prove the window's pointer and occupancy and the column mask; as `prove_readouts`."""
-    params = params or WINDOW_SIZES[0]
-    return _outcome(params, _window_jobs(params))
-
-
 def run_proofs(report_dir: Path | None = None) -> list[Row]:
     """Run every proof and write ``formal.json``.
 
@@ -681,14 +604,14 @@ def run_proofs(report_dir: Path | None = None) -> list[Row]:
         (``seeded_bugs``); there, "proved" says that all of that was done.
 
     """
-    from synth.prove_registers import register_properties  # which import this module
+    # Which import this module.
+    from synth.prove_registers import register_properties
     from synth.prove_schedule import schedule_properties
+    from synth.prove_window import window_properties
 
     default = HeadParams()
     jobs = [job for params in READOUT_SIZES for job in _readout_jobs(params)]
-    jobs += [job for params in WINDOW_SIZES for job in _window_jobs(params)]
-    # The window is simple enough to be proved at its full size.
-    jobs += _window_jobs(default, evidence=False)
+    jobs += window_properties()
     jobs += schedule_properties()
     jobs += register_properties()
     columns = (TextColumn("proofs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

@@ -6,14 +6,14 @@ import dataclasses
 import random
 
 import pytest
-from test_hw_bench import SMALL, Clocked, elaborated, seeds, simulate
+from test_hw_bench import HEADS, Clocked, elaborated, seeds, simulate
 
 from hw.code_store import CodeStore
 from hw.params import HeadParams
 from sim.reference.code_store import CodeCopy
 
 SIZES = {
-    **{name: SMALL[name] for name in ("tiny", "three-subtiles", "slow-write")},
+    **{name: HEADS[f"{name}-complete"] for name in ("tiny", "three-subtiles", "slow-write")},
     "one-subtile": HeadParams(subtiles=1, columns=5, rows=3, lanes=2, refresh=True),
     "rows-and-lanes": HeadParams(subtiles=2, columns=3, rows=5, lanes=1, kv_bits=2, refresh=True),
 }

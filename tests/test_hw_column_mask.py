@@ -6,7 +6,7 @@ import dataclasses
 import random
 
 import pytest
-from test_hw_bench import SMALL, Clocked, elaborated, seeds, simulate, small
+from test_hw_bench import COMPLETE, SMALL, Clocked, elaborated, seeds, simulate, small
 
 from hw.column_mask import ColumnMask
 from hw.params import HeadParams
@@ -14,8 +14,8 @@ from sim.reference.column_mask import column_mask
 from sim.reference.window import window_state
 
 AGED = {
-    "tiny": SMALL["tiny"],
-    "three-subtiles": SMALL["three-subtiles"],
+    "tiny": COMPLETE["tiny-complete"],
+    "three-subtiles": COMPLETE["three-subtiles-complete"],
     "no-sinks": HeadParams(subtiles=3, columns=3, rows=1, lanes=1, age_bits=2),
     "one-subtile": HeadParams(subtiles=1, columns=4, rows=1, lanes=1, age_bits=2, sinks=3),
     "most": HeadParams(subtiles=2, columns=4, rows=1, lanes=1, age_bits=2, sinks=7),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from test_hw_bench import SMALL, Clocked, elaborated, seeds, simulate, small
+from test_hw_bench import COMPLETE, SMALL, Clocked, elaborated, seeds, simulate, small
 
 from hw.params import HeadParams
 from hw.window import Window
@@ -13,8 +13,8 @@ from sim.reference.window import window_state
 
 #: Sinks up to a part of a sub-tile, a sub-tile, several, and all columns but one.
 PINNING = {
-    "tiny": SMALL["tiny"],
-    "three-subtiles": SMALL["three-subtiles"],
+    "tiny": COMPLETE["tiny-complete"],
+    "three-subtiles": COMPLETE["three-subtiles-complete"],
     "most": HeadParams(subtiles=2, columns=4, rows=1, lanes=1, sinks=7),
     "most-odd": HeadParams(subtiles=3, columns=3, rows=1, lanes=1, sinks=8),
     "one-subtile": HeadParams(subtiles=1, columns=5, rows=1, lanes=1, sinks=4),
@@ -154,7 +154,7 @@ def test_random_sinks(params, seed):
 def test_without_sinks_there_are_no_ports():
     plain = elaborated(Window(SMALL["all-one"])).signature.members
     assert set(plain) == {"advance", "flush", "subtile", "column", "occupancy", "full"}
-    pinned = elaborated(Window(SMALL["tiny"])).signature.members
+    pinned = elaborated(Window(COMPLETE["tiny-complete"])).signature.members
     assert set(pinned) - set(plain) == {"sinks", "active_sinks", "wrap_subtile", "wrap_column"}
 
 
@@ -171,7 +171,7 @@ def test_reference_keeps_the_newest():
 
 
 def test_reference_keeps_the_sinks():
-    params = SMALL["tiny"]
+    params = COMPLETE["tiny-complete"]
     assert window_state(params, ["write"] * 2, sinks=3).valid == (0, 1)
     state = window_state(params, ["write"] * 10, sinks=3)
     assert (state.valid, state.next_column) == ((0, 1, 2, 5, 6, 7, 3, 4), 5)

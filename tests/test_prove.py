@@ -8,22 +8,17 @@ import json
 import pytest
 
 from hw.params import HeadParams
-from synth import prove
+from synth import prove, prove_window
 from synth.prove import (
     READOUT_BUGS,
     READOUT_SIZES,
-    WINDOW_BUGS,
-    WINDOW_SIZES,
     ProofError,
     ReadoutMiter,
-    WindowMiter,
     prove_readouts,
-    prove_window,
     run_proofs,
 )
 
 READOUT_PROPERTIES = ("equal_ok", "counter_ok", "population_ok", "helper_ok")
-WINDOW_PROPERTIES = ("occupancy_ok", "pointer_ok", "mask_ok", "helper_ok")
 
 
 def check_evidence(row, bugs) -> None:
@@ -44,35 +39,23 @@ def test_readouts_are_proved_equal_and_right():
     assert evidence["reached_clk"] == READOUT_SIZES[0].count_max + 2
 
 
-def test_window_and_mask_are_proved():
-    result = prove_window(WINDOW_SIZES[1])
-    assert result["proved"]
-    check_evidence(result["rows"][-1], WINDOW_BUGS)
-
-
 @pytest.mark.parametrize("bug", READOUT_BUGS[::2], ids=lambda bug: bug.name)
 def test_induction_fails_with_a_bug_in_a_readout(bug):
     design = prove._Design.of(ReadoutMiter(READOUT_SIZES[0], bug))
     assert prove._prove(design, READOUT_PROPERTIES) is None
 
 
-@pytest.mark.parametrize("bug", WINDOW_BUGS[::2], ids=lambda bug: bug.name)
-def test_induction_fails_with_a_bug_in_the_window(bug):
-    design = prove._Design.of(WindowMiter(WINDOW_SIZES[1], bug))
-    assert prove._prove(design, WINDOW_PROPERTIES) is None
-
-
 def test_a_bug_that_is_none_is_not_found():
-    harmless = dataclasses.replace(WINDOW_BUGS[0], name="none", new="p.window == self.occupancy")
-    design = prove._Design.of(WindowMiter(WINDOW_SIZES[1], harmless))
-    assert prove._find(design, WINDOW_PROPERTIES, 12) is None
-    assert prove._prove(design, WINDOW_PROPERTIES) == 1
+    harmless = dataclasses.replace(READOUT_BUGS[0], name="none", new="sign ^ pulse for")
+    design = prove._Design.of(ReadoutMiter(READOUT_SIZES[0], harmless))
+    assert prove._find(design, READOUT_PROPERTIES, 4) is None
+    assert prove._prove(design, READOUT_PROPERTIES) == 1
 
 
 def test_a_bug_that_does_not_fit_the_source_is_reported():
-    stale = dataclasses.replace(WINDOW_BUGS[0], old="no such text")
-    with pytest.raises(ProofError, match="does not fit the source of Window"):
-        prove._component("Window", stale)
+    stale = dataclasses.replace(READOUT_BUGS[0], old="no such text")
+    with pytest.raises(ProofError, match="does not fit the source of PopulationReadout"):
+        prove._component("PopulationReadout", stale)
 
 
 def test_one_lane_is_refused():
@@ -82,7 +65,8 @@ def test_one_lane_is_refused():
 
 def test_result_file(tmp_path, monkeypatch):
     monkeypatch.setattr(prove, "READOUT_SIZES", ())
-    monkeypatch.setattr(prove, "WINDOW_SIZES", WINDOW_SIZES[1:])
+    monkeypatch.setattr(prove_window, "SUBJECTS", ())
+    monkeypatch.setattr(prove_window, "FULL_SIZES", prove_window.FULL_SIZES[:1])
     rows = run_proofs(tmp_path)
     content = json.loads((tmp_path / "formal.json").read_text(encoding="utf-8"))
     assert content["rows"] == rows

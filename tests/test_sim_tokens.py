@@ -1,3 +1,4 @@
+import dataclasses
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +10,14 @@ from sim import smollm2, text, tokens
 from sim.attention_map import draw_attention_map
 from sim.smollm2 import SmolLM2
 from sim.text import available_texts, load_text
-from sim.tokens import TokenSource, agreement, published_level_currents_ua, quantise, real_tokens
+from sim.tokens import (
+    TokenSource,
+    agreement,
+    layer_sources,
+    published_level_currents_ua,
+    quantise,
+    real_tokens,
+)
 
 SMALL = TokenSource(tokens=256, layer=2, head=1)
 
@@ -149,7 +157,7 @@ def test_model_refuses_bad_arguments(model):
         ({"layer": 30}, ValueError, r"layer must be in 0\.\.29, not 30"),
         ({"head": 9}, ValueError, r"head must be in 0\.\.8, not 9"),
         ({"seed": -1}, ValueError, r"seed must be in 0\.\., not -1"),
-        ({"tokens": 15}, ValueError, r"tokens must be in 16\.\.8192, not 15"),
+        ({"tokens": 15}, ValueError, r"tokens must be in 16\.\.32768, not 15"),
         ({"tokens": 64.0}, TypeError, r"tokens must be an int, not 64\.0"),
         ({"text": 3}, TypeError, "text must be a str, not 3"),
     ],
@@ -163,6 +171,52 @@ def test_source_hash_and_kv_head():
     assert TokenSource().config_hash == TokenSource().config_hash
     assert TokenSource().config_hash != TokenSource(seed=1).config_hash
     assert [TokenSource(head=h).kv_head for h in range(9)] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+def test_many_tokens_are_cut_into_contexts():
+    assert TokenSource(tokens=8192).starts == (0,)
+    assert TokenSource(tokens=8193).starts == (0, 4096)
+    assert TokenSource(tokens=20_000).starts == (0, 6666, 13333)
+
+
+def test_contexts_are_seen_by_themselves(model, cache, monkeypatch):
+    monkeypatch.setattr(tokens, "CONTEXT", 20)
+    trace = real_tokens(TokenSource(tokens=33, layer=1, head=4), cache_dir=cache)
+    assert trace.source.starts == (0, 16)
+    for context in (slice(0, 16), slice(16, 33)):
+        q, k, _ = model.attention_inputs(trace.token_ids[context], 1)
+        np.testing.assert_array_equal(trace.q[context], q[:, 4])
+        np.testing.assert_array_equal(trace.k[context], k[:, 1])
+    visible = trace.visible(8)
+    assert not visible[16:, :16].any()
+    assert visible[16, 16] and visible[20, 16] and not visible[24, 16]
+    np.testing.assert_allclose(trace.softmax_weights(8).sum(axis=1), 1)
+    first = trace.first(10)
+    np.testing.assert_array_equal(first.k_codes, trace.k_codes[:10])
+    np.testing.assert_array_equal(first.visible(), np.tri(10, dtype=bool))
+    with pytest.raises(ValueError, match="tokens must be of the first context, not 17"):
+        trace.first(17)
+
+
+def test_heads_of_a_layer():
+    source = TokenSource(layer=10, head=7)
+    assert [s.head for s in layer_sources(source, 1)] == [7]
+    assert [(s.layer, s.head) for s in layer_sources(source, 3)] == [(10, 7), (10, 1), (10, 4)]
+    assert len({s.kv_head for s in layer_sources(source, 3)}) == 3
+    twelve = [(s.layer, s.head) for s in layer_sources(source, 12)]
+    assert twelve == [(10, 7), (10, 8), *((11, head) for head in range(9)), (12, 0)]
+    with pytest.raises(ValueError, match="layer must be in"):
+        layer_sources(TokenSource(layer=29, head=7), 3 * 9)
+    with pytest.raises(ValueError, match="heads must be in"):
+        layer_sources(source, 0)
+
+
+def test_heads_of_a_layer_run_the_model_once(cache, monkeypatch):
+    first = TokenSource(tokens=24, layer=1, head=0)
+    real_tokens(first, also_heads=[0, 3], cache_dir=cache)
+    monkeypatch.setattr(tokens, "_read_model", None)
+    other = real_tokens(dataclasses.replace(first, head=3), cache_dir=cache)
+    assert other.q.shape == (24, 64)
 
 
 def test_text_too_short(cache):
@@ -188,7 +242,7 @@ def test_trace_is_the_models_own_head(trace, model):
 
 
 def test_cache_is_used_and_whole(trace, cache, monkeypatch):
-    def never(source):
+    def never(source, heads):
         raise AssertionError("the model ran again")
 
     monkeypatch.setattr(tokens, "_read_model", never)
