@@ -73,7 +73,7 @@ PROCESSES = 2
 #: Seconds without a result after which a simulation hangs.
 HANG_S = 240.0
 #: Clocks from power-up in which the bounded comparison looks for a difference.
-BOUND_CLK = 8
+BOUND_CLK = 4
 
 #: Why a mutant survives that is not proved equivalent, by `NetlistMutant.place`.
 EXPLANATIONS = {
