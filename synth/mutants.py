@@ -113,6 +113,9 @@ EXPLANATIONS = {
     "sender: $mux B towards sender.sums": (
         "Value after reset of sums that are always written before they are sent."
     ),
+    "sender: $dff Q towards sender.oldest": (
+        "With the simple schedule there is one slot, and the number of the oldest stays 0."
+    ),
     "refresh: $dff Q towards refresh.rewriting": (
         "A rewriting ends before the shortest period does, so no request comes while it lasts."
     ),
@@ -134,6 +137,20 @@ EXPLANATIONS = {
 SOURCE_EXPLANATIONS = {
     "hw/readout.py: PopulationReadout._lane_sum: zip(pulses, signs, -> zip(signs, pulses,": (
         "Equivalent: the two are only used in their exclusive or, which is symmetric."
+    ),
+    "hw/register_bank.py: RegisterBank._refused: > -> >=": (
+        "Equivalent: a comparison with the least that the bits can say, which is never less."
+    ),
+    "hw/register_bank.py: RegisterBank._refused: < -> <=": (
+        "Equivalent: a comparison with the most that the bits can say, which is never more."
+    ),
+    "hw/streaming_sequencer.py: StreamingSequencer.elaborate: > -> >=": (
+        "Equivalent: with equal lengths array 1 alone keeps queries that far apart."
+    ),
+    "hw/streaming_sequencer.py: StreamingSequencer.elaborate: "
+    "v_pending & ~refresh_pending & array_2 -> v_pending & array_2": (
+        "No reachable difference known: while V waits no K is written, so that a refresh's V, if "
+        "one waits, begins in that clock and takes the write."
     ),
 }
 
