@@ -562,14 +562,17 @@ def lint() -> None:
     """Check the generated Verilog with Verilator, every warning on, justified waivers apart."""
     from synth.lint import lint_head
 
-    every = itertools.product(PRESETS.values(), READOUTS, SCHEDULES)
-    heads = {
+    # Large heads are made of the same blocks: they are checked as they are.
+    small = [params for params in PRESETS.values() if params.window <= 64]
+    heads = set(PRESETS.values()) | {
         dataclasses.replace(params, readout=readout, schedule=schedule)
-        for params, readout, schedule in every
+        for params, readout, schedule in itertools.product(small, READOUTS, SCHEDULES)
     }
-    for params in track(heads, "Verilator lint", console=console, transient=True):
+    for params in track(sorted(heads, key=str), "Verilator lint", console=console, transient=True):
         lint_head(params)
-    console.print(f"clean: {', '.join(PRESETS)}, each with both readouts and both schedules")
+    console.print(
+        f"clean: {', '.join(PRESETS)}; the small ones with both readouts and both schedules"
+    )
 
 
 @app.command()
