@@ -51,7 +51,7 @@ from synth.prove import Bug, Row, induction_job, refutation_job
 __all__ = [
     "BUG_CLK",
     "RECEIVER_BUGS",
-    "RECEIVER_SIZE",
+    "RECEIVER_SIZES",
     "SCHEDULE_BUGS",
     "SCHEDULE_PROPERTIES",
     "SCHEDULE_SIZES",
@@ -118,8 +118,10 @@ def schedule_names(params: HeadParams) -> list[str]:
     return [name for name in SCHEDULE_PROPERTIES if not absent.get(name, False)]
 
 
-#: Size at which the receiver is looked at: sections of more than a beat.
-RECEIVER_SIZE = dataclasses.replace(_size(), rows=9, lanes=10)
+#: Sizes at which the receiver is looked at: sections of more than a beat.
+RECEIVER_SIZES = tuple(
+    dataclasses.replace(_size(), rows=9, lanes=10, heads=heads) for heads in (1, 2)
+)
 #: Clocks within which each seeded bug shows.
 BUG_CLK = 32
 
@@ -392,6 +394,12 @@ RECEIVER_BUGS = (
         component="Receiver",
         old="self.packet.ready & good",
         new="self.packet.ready",
+    ),
+    Bug(
+        name="receiver: a refused step replaces V",
+        component="Receiver",
+        old="good &= ~self.refused",
+        new="pass",
     ),
     Bug(
         name="receiver: V is replaced as it comes in",
@@ -1280,8 +1288,8 @@ class ReceiverMiter(Component):
 
     Members
     -------
-    data, valid, last, ready : in
-        Free choices.
+    data, valid, last, ready, refused : in
+        Free choices; the last, whether the step that the packet belongs to is refused.
     codes_ok : Out(1)
         K stays while a packet is offered. V and Q change only after a packet was taken in which
         nothing is wrong and that writes, or queries.
@@ -1301,6 +1309,7 @@ class ReceiverMiter(Component):
                 "valid": In(1),
                 "last": In(1),
                 "ready": In(1),
+                "refused": In(1),
                 "codes_ok": Out(1),
                 "interesting": Out(1),
             }
@@ -1319,6 +1328,9 @@ class ReceiverMiter(Component):
         ]
 
         taken = packet.valid & packet.ready & _good(packet.payload)
+        if self.params.heads > 1:
+            m.d.comb += dut.refused.eq(self.refused)
+            taken &= ~self.refused
         stays = {
             "k": (dut.k_codes, ~packet.valid),
             "v": (dut.v_codes, taken & packet.payload.writes),
@@ -1395,15 +1407,17 @@ def schedule_properties(*, full: bool = True) -> list[Callable[[], Row]]:
     title = "streaming: K, V and Q codes stay while they are in use"
     jobs += [
         induction_job(
-            f"{title} (9 rows, 10 lanes)", [lambda: ReceiverMiter(RECEIVER_SIZE)], [("codes_ok",)]
+            f"{title} (9 rows, 10 lanes; a head, and one of two)",
+            [lambda params=params: ReceiverMiter(params) for params in RECEIVER_SIZES],
+            [("codes_ok",)] * len(RECEIVER_SIZES),
         ),
         refutation_job(
             title,
-            lambda bug: ReceiverMiter(RECEIVER_SIZE, bug),
+            lambda bug: ReceiverMiter(RECEIVER_SIZES[-1], bug),
             RECEIVER_BUGS,
             "codes_ok",
             BUG_CLK,
-            lambda: ReceiverMiter(RECEIVER_SIZE),
+            lambda: ReceiverMiter(RECEIVER_SIZES[-1]),
         ),
     ]
     return jobs
