@@ -626,7 +626,7 @@ class WatchedColumn:
 
 
 class ScheduleMiter(Component):
-    """Streaming sequencer and sender, a legal environment, and the specification.
+    """Streaming sequencer, step and sender, a legal environment, and the specification.
 
     The specification numbers accepted writes, K writes and V writes, modulo four; it keeps, for
     each accepted query, how many writes were accepted before it and the integrators it was
@@ -642,30 +642,38 @@ class ScheduleMiter(Component):
 
     Members
     -------
-    offer, choice, lengths, refresh, columns, stream_ready : in
-        Free choices of the environment: packets, phase lengths, requests for a refresh, which
-        column it is and which is written, and when the result stream moves.
+    offer, choice, bits, lengths, refresh, columns, stream_ready : in
+        Free choices of the environment: packets, their codes, phase lengths, requests for a
+        refresh, which columns are meant, and when the result stream moves.
     probe_* : in
         Registers of sequencer and sender; connected after flattening.
     arrays_ok : Out(1)
         Write strobes never meet the phase that reads their array, last as long as they must, and
         belong to the packet offered or to the V that is pending. While a query is integrated
-        exactly the K of the writes before it have been written; while converted, exactly the V.
+        exactly the K of the writes before it have been written; while converted, exactly the V. A
+        refresh writes K and then V, each after the clock of its read, and one at a time.
     banks_ok : Out(1)
         Every phase follows the reset of what it fills, by one clock; a reset never meets a charge
         that is still wanted; a query's conversion and readout use the integrators it was put on,
         which stay the same for the phase; no set is filled while it is emptied; no clear in a
         readout; every phase has its length and belongs to a query.
     answers_ok : Out(1)
-        An answer is that of the oldest query that has none, with its tag and error; if valid, its
-        readout has ended and no other began since. The sender has room. Idle: none is owed.
+        An answer is that of the oldest query that has none, with its label and error; if valid,
+        its readout has ended and no other began since. If it is to be sent, the sender has room.
+        Idle: none is owed.
+    labels_ok : Out(1)
+        Only with ``shots`` or ``self_test``: from the end of its integration to that of its
+        conversion the gain code is the query's, and so in its readout, with the self-test's mark.
     window_ok : Out(1)
         As many advances as accepted writes, one late at most; a flush when nothing is in flight
         and for its packet; ``failed`` for a refused packet when it is taken, and nothing else.
+    codes_ok, delay_ok : Out(1)
+        Only with ``refresh``: see `WatchedColumn`; of the clocks that a packet that queries is
+        offered, each refresh costs it no more than a write and one.
     idle_ok : Out(1)
-        Idle after `idle_clk` clocks without a packet.
+        Idle a query's latency after the last packet and the last refresh that began.
     taken_ok : Out(1)
-        A packet is taken within `taken_clk` clocks in which the result stream does not stall.
+        A packet is taken within a number of clocks in which the result stream does not stall.
     helper_ok : Out(1)
         Invariant that carries the induction.
     interesting : Out(1)
