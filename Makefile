@@ -20,7 +20,7 @@
 #   make retention TOKENS=1200      what leakage costs real tokens, and what refresh gives back
 #   make calibrate [SEED=0]         offsets of converters before and after trimming; PRESET=, SET=
 #   make bench                      speed ratios against named limits
-#   make formal                     proofs
+#   make formal / formal-full       proofs, two at a time; the latter at every size, with every bug
 #   make mutants                    mutation campaign
 #   make report                     build/report/index.html from what has been run
 #   make docs / docs-check          write, or check, the generated figures in the documents
@@ -48,7 +48,7 @@ SET ?=
 MUTANTS ?= 500
 
 .PHONY: demo setup test verilog registers package cosim cosim-all soak gates area retention calibrate \
-  bench formal mutants report docs docs-check lint clean distclean
+  bench formal formal-full mutants report docs docs-check lint clean distclean
 
 demo: .venv/.ready
 	$(GAINCELL) demo --preset $(PRESET) $(TRACE) --simulator $(SIMULATOR) \
@@ -90,6 +90,9 @@ calibrate: .venv/.ready
 
 bench formal report docs docs-check: .venv/.ready
 	$(GAINCELL) $@
+
+formal-full: .venv/.ready
+	$(GAINCELL) formal --full
 
 mutants: .venv/.ready
 	$(GAINCELL) mutants --count $(MUTANTS) --seed $(SEED)
