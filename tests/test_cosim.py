@@ -49,6 +49,7 @@ def run_tests(params: HeadParams, simulator: str, run_dir, module="test_head", d
         "latency_clk": head["latency_clk"],
         "query_latency_clk": head["query_latency_clk"],
         "expected_interval_clk": head["interval_clk"],
+        "refresh_delay_clk": head["refresh_delay_clk"],
         "library": True,
         "analog": saturation(params) | {"decay_per_token": decay},
     }
