@@ -49,6 +49,7 @@ def run_tests(params: HeadParams, simulator: str, run_dir, module="test_head", d
         "latency_clk": head["latency_clk"],
         "query_latency_clk": head["query_latency_clk"],
         "expected_interval_clk": head["interval_clk"],
+        "refresh_delay_clk": head["refresh_delay_clk"],
         "library": True,
         "analog": saturation(params) | {"decay_per_token": decay},
     }
@@ -175,12 +176,16 @@ def test_two_runs_at_once_stay_apart(tmp_path, monkeypatch):
 
 # --- soak -------------------------------------------------------------------------------------
 @pytest.mark.cosim
-@pytest.mark.parametrize(
-    ("params", "packets"), [(TINY, 3000), (LAYER, 1000)], ids=["head", "layer"]
-)
+@pytest.mark.parametrize(("params", "packets"), [(TINY, 600), (LAYER, 250)], ids=["head", "layer"])
 def test_short_soak_on_icarus(params, packets, tmp_path):
     figures = run_soak(
-        params, packets=packets, processes=2, seed=1, simulator="icarus", report_dir=tmp_path
+        params,
+        packets=packets,
+        processes=2,
+        often=10.0,
+        seed=1,
+        simulator="icarus",
+        report_dir=tmp_path,
     )
     assert figures["mismatches"] == 0
     assert figures["malformed"] > 0
@@ -206,7 +211,7 @@ def test_soak_refuses(given, message, tmp_path):
 @pytest.mark.cosim
 def test_netlists_of_cells_do_what_their_sources_do(tmp_path):
     heads = {name: GATE_HEADS[name] for name in ("tiny", "tiny without features")}
-    rows = run_gates(heads, packets=60, seed=1, report_dir=tmp_path)
+    rows = run_gates(heads, packets=30, seed=1, report_dir=tmp_path)
     assert [row["head"] for row in rows] == list(heads)
     assert [row["mismatches"] for row in rows] == [0, 0]
     assert rows[0]["flip_flops"] > rows[1]["flip_flops"] > 400
