@@ -24,12 +24,15 @@ from cocotb.triggers import ClockCycles, Event, FallingEdge
 
 from cocotb_tests.axil import OKAY, SLVERR, Done, EventBus, Reading
 from cocotb_tests.bench import CLOCK_NS, Bench, load_job
+from cocotb_tests.lines import reader, watcher
 from cocotb_tests.oracle import Packet
 from cocotb_tests.streams import Received
 from cocotb_tests.traffic import BOTH, FLUSH, QUERY, WRITE, Traffic
+from hw import registers
+from hw.layer import stream_prefixes
 from hw.packet import SHOT_LSB, TAG_LSB, Command, PacketError, Shot, token_beats
 from hw.params import HeadParams
-from hw.registers import LEVEL_RESET, Access, Register
+from hw.registers import Access, Register
 from sim.reference.ages import TokenAges
 
 __all__ = ["LaggingBus", "MutantBench", "judge", "mutants"]
@@ -44,6 +47,10 @@ ANALOG = {
     "score_offset_sigma_clk": 0.3,
     "output_offset_sigma_counts": 0.3,
 }
+
+
+#: Ports of a stream: valid, ready, and what must stay.
+STREAM_PARTS = ("tvalid", "tready", "tdata", "tlast")
 
 
 class Difference(AssertionError):
@@ -191,18 +198,29 @@ class MutantBench(Bench):
         self._alive = 0
         self._idle_now = 1
         self._counted = self._shown = [0, 0]  # clocks that were busy, and idle
-        self._waiting: dict[str, int | None] = {}
+        self._waiting: dict[str, tuple[int, ...] | None] = {}
+        self._pulses = -1  # word lines that may be on
         self._began: dict[str, Any] = {"key": None, "value": None}  # write that began last
-        several = params.heads > 1
-        names = [f"m_axis_{head}" if several else "m_axis" for head in range(params.heads)]
-        self._results = [
-            tuple(getattr(dut, f"{name}_{part}") for part in ("tvalid", "tready", "tdata", "tlast"))
-            for name in names
+        prefixes = [stream_prefixes(params, head) for head in range(params.heads)]
+        self._tokens = [
+            tuple(watcher(getattr(dut, f"{name}_{part}")) for part in ("tvalid", "tready", "tlast"))
+            for name, _ in prefixes
         ]
-        self._axil = {
-            name: getattr(dut, f"s_axil_{name}")
-            for name in ("bvalid", "bready", "bresp", "rvalid", "rready", "rresp", "rdata")
+        #: What is offered, and must stay until it is taken: valid, ready, and the rest.
+        self._offers: dict[str, tuple[Callable[[], int], ...]] = {
+            name: tuple(reader(getattr(dut, f"{name}_{part}")) for part in STREAM_PARTS)
+            for _, name in prefixes
         }
+        for name, parts in (("b", ("bresp",)), ("r", ("rresp", "rdata"))):
+            lines = (f"{name}valid", f"{name}ready", *parts)
+            self._offers[f"s_axil_{name}"] = tuple(
+                reader(getattr(dut, f"s_axil_{line}")) for line in lines
+            )
+        ports = ("rst", "idle", "differs", "s_axil_arvalid", "s_axil_arready")
+        ports += ("ana_k_write", "ana_v_write", "ana_subtile_select", "ana_column_select")
+        ports += ("ana_q_pulse", "ana_integrate")
+        self._line = {name: reader(getattr(dut, name)) for name in ports}
+        self._inside = [False] * params.heads  # a packet has begun to come in
 
     async def load(self, mutant: int) -> None:
         """Reset, and switch the mutant on."""
@@ -264,37 +282,40 @@ class MutantBench(Bench):
             self.bridge.clocks += 1
             self._look()
 
-    def _stays(self, name: str, valid: Any, ready: Any, *payload: Any) -> None:
+    def _stays(self, name: str) -> None:
         """What is offered must stay until it is taken."""
-        if not int(valid.value):
-            demand(self._waiting.get(name) is None, f"{name}: what waited was withdrawn")
+        valid, ready, *payload = self._offers[name]
+        before = self._waiting.get(name)
+        if not valid():
+            demand(before is None, f"{name}: what waited was withdrawn")
             return
-        offered = 0
-        for part in payload:
-            offered = offered << len(part) | int(part.value)
-        demand(self._waiting.get(name) in (None, offered), f"{name}: what waited has changed")
-        self._waiting[name] = None if int(ready.value) else offered
+        offered = tuple(part() for part in payload)
+        demand(before in (None, offered), f"{name}: what waited has changed")
+        self._waiting[name] = None if ready() else offered
 
     def _look(self) -> None:
         """Rules of the ports that no answer depends on."""
-        dut, axil = self.dut, self._axil
-        if int(dut.rst.value):
+        line = self._line
+        if line["rst"]():
             self._waiting.clear()
             self._counted = [0, 0]
             self._alive = self.clocks
+            self._inside = [False] * self.params.heads
             return
-        differs = int(dut.differs.value)
+        differs = line["differs"]()
         if differs:
             if differs & 1:
                 self.apart = self.apart or self.clocks
             self.aside = self.aside or self.clocks
-        for head, (valid, ready, data, last) in enumerate(self._results):
-            self._stays(f"result {head}", valid, ready, data, last)
-        self._stays("write response", axil["bvalid"], axil["bready"], axil["bresp"])
-        self._stays("read data", axil["rvalid"], axil["rready"], axil["rresp"], axil["rdata"])
-        self._idle_now = int(dut.idle.value)
+        for name in self._offers:
+            self._stays(name)
+        self._idle_now = line["idle"]()
+        demand(not (self._idle_now and any(self._inside)), "idle while a packet comes in")
+        for head, (valid, ready, last) in enumerate(self._tokens):
+            if valid() and ready():
+                self._inside[head] = not last()
         self._counted[self._idle_now] += 1
-        if int(dut.s_axil_arvalid.value) and int(dut.s_axil_arready.value):
+        if line["s_axil_arvalid"]() and line["s_axil_arready"]():
             self._shown = list(self._counted)
         for name in self._began:
             held = self.bridge._writing.get(name)
@@ -304,11 +325,14 @@ class MutantBench(Bench):
                     subtile, column, raw = held.raw
                     at = self.params.columns * (subtile.bit_length() - 1) + column.bit_length() - 1
                     self.rewrites.see(name, at, raw)
-        strobes = int(dut.ana_k_write.value) + int(dut.ana_v_write.value)
-        if not strobes and (int(dut.ana_subtile_select.value) | int(dut.ana_column_select.value)):
-            raise Difference("a column is selected while nothing is written")
-        if int(dut.ana_q_pulse.value) and not int(dut.ana_integrate.value):
-            raise Difference("a word line is on outside the integration")
+        if not (line["ana_k_write"]() or line["ana_v_write"]()):
+            selects = line["ana_subtile_select"]() | line["ana_column_select"]()
+            demand(not selects, "a column is selected while nothing is written")
+        pulses, integrates = line["ana_q_pulse"](), line["ana_integrate"]()
+        demand(not pulses or bool(integrates), "a word line is on outside the integration")
+        if integrates:
+            demand(not pulses & ~self._pulses, "a word line rises during the integration")
+        self._pulses = pulses if integrates else -1
         if self._watching and self.watch is not None:
             self.watch.clock()
         demand(self.clocks - self._alive < PATIENCE_CLK, "nothing happens any more")
@@ -333,14 +357,15 @@ class MutantBench(Bench):
         for kind in (0, 1):
             name = ("clocks_busy", "clocks_idle")[kind]
             count = (await self.read(name))["count"]
-            demand(count == self._shown[kind], f"{name} {count}, expected {self._shown[kind]}")
+            expected = min(self._shown[kind], self.registers.map[name]["count"].high)
+            demand(count == expected, f"{name} {count}, expected {expected}")
         sticky = self.oracle.events | self.sent.events
         enabled = self.registers.model.words["irq_enable"]
         fields = self.registers.map["irq_enable"].fields
-        expected = any(field.get(enabled) and field.name in sticky for field in fields)
+        wanted = any(field.get(enabled) and field.name in sticky for field in fields)
         stale = "stale" in self.registers.map["sticky"] and enabled & 1 << 7
         if not stale:
-            demand(int(self.dut.irq.value) == expected, f"irq is {int(not expected)}")
+            demand(int(self.dut.irq.value) == wanted, f"irq is {int(not wanted)}")
 
     async def drain(self, most_us: int = 0) -> None:
         """Wait until everything queued has been dealt with; `PATIENCE_CLK` says how long."""
@@ -637,7 +662,10 @@ async def _back_pressure(bench: MutantBench, traffic: HardTraffic, job: dict[str
             traffic.malformed(str(last), BOTH)
             traffic.extreme(BOTH)
         await bench.pass_clocks(260)
-        waits = all(int(valid.value) for valid, *_ in bench._results)
+        waits = all(
+            bench._offers[stream_prefixes(bench.params, head)[1]][0]()
+            for head in range(bench.params.heads)
+        )
         demand(bench.answers == answers and waits, "the result did not wait")
         demand(not int(bench.dut.idle.value), "idle with a result held")
         for channel in bench.channels:
@@ -749,22 +777,55 @@ async def _every_bit(bench: MutantBench, traffic: HardTraffic, job: dict[str, An
                 await host.read_word(address)
         if register.name == "sticky":
             continue
-        await host.read_word(address)
-        high = 0
+        high, low = base, base
         for field in register.fields:
-            high = field.put(high, field.high)
-        for other in (high, base):
-            for byte in range(4):
+            high, low = field.put(high, field.high), field.put(low, field.low)
+        for held, other in ((high, low), (low, high), *_one_hot(register, low)):
+            for strobe in (0b1110, 0b1101, 0b1011, 0b0111):
                 bench._alive = bench.clocks
-                await host.write_word(address, other)
-                await host.write_word(address, 0x01010101 * (byte & 1), 0b1111 & ~(1 << byte))
+                await host.write_word(address, held)
+                await host.write_word(address, other, strobe)
                 await host.read_word(address)
+                if held != high and register.waits:
+                    # Of the byte alone: out of range if the field must not be 0.
+                    await host.write_word(address, held)
+                    await host.write_word(address, 0, 0b1111 ^ strobe)
+                    await host.read_word(address)
+        for field in register.fields:
+            for value in (field.low - 1, field.high + 1):
+                if field.natural[0] <= value <= field.natural[1]:
+                    await host.write_word(address, high)
+                    await host.write_word(address, field.put(high, value))
+                    await host.read_word(address)
         await host.write_word(address, base)
         if "enable" in register:
             demand(bool(int(bench.dut.idle.value)), "not idle")
+    await _together(bench)
     await bench.soft_reset()
     await _read_all(bench)
     await bench.settle()
+
+
+async def _together(bench: MutantBench) -> None:
+    """Each setting at its least and largest values while the others are at the opposite ones."""
+    host = bench.registers
+    chosen = [register for register in host.map if register.waits and register.name != "control"]
+    ends: list[dict[str, int]] = []
+    for end in ("low", "high"):
+        words = {register.name: register.reset for register in chosen}
+        for register in chosen:
+            for field in register.fields:
+                words[register.name] = field.put(words[register.name], getattr(field, end))
+        ends.append(words)
+    for base, other in (ends, reversed(ends)):
+        for register in chosen:
+            await host.write_word(register.offset, base[register.name])
+        await _read_settings(bench)
+        for odd in chosen:
+            bench._alive = bench.clocks
+            await host.write_word(odd.offset, other[odd.name])
+            await _read_settings(bench)
+            await host.write_word(odd.offset, base[odd.name])
 
 
 def _words(register: Register, base: int) -> Iterator[tuple[int, int]]:
@@ -785,9 +846,30 @@ def _words(register: Register, base: int) -> Iterator[tuple[int, int]]:
         yield base, 0b1111
 
 
+def _one_hot(register: Register, low: int) -> Iterator[tuple[int, int]]:
+    """Words of which each byte has one bit, if that is in its field's range; beside it the least.
+
+    Only of fields that must not be 0 or are a byte long: what must be kept of a byte not written.
+    """
+    width = max(field.width for field in register.fields)
+    for bit in range(min(width, 8)):
+        word = low
+        for field in register.fields:
+            if field.low <= 1 << bit <= field.high:
+                word = field.put(word, 1 << bit)
+        yield word, low
+
+
 async def _addresses(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) -> None:
     """Every address, written and read, but for what is mapped and does something."""
     host = bench.registers
+    # What an address must not show is there to be shown: every register holds something.
+    for kind in ("unknown", "long", "code"):
+        traffic.malformed(kind, WRITE)
+    traffic.good(FLUSH)
+    traffic.good(QUERY)
+    for _ in range(3):
+        traffic.extreme(BOTH)
     await bench.drain()
     for word in range(1024):
         address = 4 * word + word % 4
@@ -892,16 +974,34 @@ async def _settings(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any
         await write
         traffic.any_shot(BOTH)
     await bench.settle()
+    # What takes effect at once does not wait.
+    for _ in range(2):
+        traffic.good(BOTH)
+    await bench.pass_clocks(30)
+    for name, values in (
+        ("irq_enable", {"code": 1}),
+        ("irq_enable", {"code": 0}),
+        ("sticky", {"code": 1}),
+        ("test", {"subtile": 0}),
+        ("trim", {"offset": 0}),
+    ):
+        if name in host.map:
+            before = bench.clocks
+            await host.write(name, **values)
+            demand(bench.clocks - before <= 6, f"the write to {name} waited")
+    demand(not int(bench.dut.idle.value), "idle with queries in flight")
+    await bench.settle()
     # Soft resets, with results that wait to leave, and with a half-received packet.
     for at in range(6):
         for channel in bench.channels:
             channel.sink.pause = at % 2 == 1
         await host.write("a_levels", level_0=rng.choice((5, 10)))
-        for _ in range(2):
+        # The simple schedule holds one result; another would keep the head from being quiet.
+        for _ in range(1 if at % 2 and not p.streaming else 2):
             traffic.any_shot(BOTH)
         await bench.pass_clocks(rng.randint(1, 90))
         write = cocotb.start_soon(host.write("command", soft_reset=1))
-        await bench.pass_clocks(120)
+        await bench.pass_clocks(4 * job["latency_clk"])
         demand(write.done(), "the soft reset does not come")
         for channel in bench.channels:
             channel.sink.pause = False
@@ -920,7 +1020,6 @@ async def _settings(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any
     await bench.check()
     await host.write("control", enable=1)
     await bench.settle()
-    del p
 
 
 async def _read_settings(bench: MutantBench) -> None:
@@ -1058,6 +1157,7 @@ async def _ages(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) -
         (p.sinks, 3, 23, 1, 2 * p.window),
         (0, 4, 160, 1, p.window + p.columns),
         (1, 6, 120, 1, p.window + 2),
+        (0, 9, 60, 1, 3),
     ):
         await bench.reset()
         watch = _AgeWatch(bench, sinks=sinks, budget=budget, tick=tick)
@@ -1167,7 +1267,8 @@ async def _long(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) -
     """Ticks and refresh periods of thousands of clocks, as long as a scenario can wait."""
     p, host = bench.params, bench.registers
     await bench.reset()
-    period = 4200
+    longest = host.map["clocks_idle"]["count"].high
+    period = longest - 90
     await bench.pass_clocks(period if p.age_bits else 1)
     if p.age_bits:
         bench.watch = _AgeWatch(bench, sinks=0, budget=2**p.age_bits - 1, tick=period)
@@ -1178,14 +1279,24 @@ async def _long(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) -
         await host.write("control", refresh_enable=1)
     traffic.good(BOTH)
     for _ in range(4):
-        await bench.pass_clocks(period - 1000)
+        await bench.pass_clocks(period // 4 * 3)
         if bench.watch is not None:
             await bench.watch.read()
     if p.refresh and bench.rewrites is not None:
         clocks = bench.rewrites.clocks
-        demand(len(clocks) >= 2, f"{len(clocks)} refreshes in {4 * period - 4000} clocks")
+        demand(len(clocks) >= 2, f"{len(clocks)} refreshes in {3 * period} clocks")
         gaps = {after - before for before, after in itertools.pairwise(clocks)}
         demand(gaps == {period}, f"refreshes {gaps} clocks apart")
+    await bench.settle()
+    # Busy for as long, with a result that waits.
+    await bench.registers.write("command", clear_counters=1)
+    for channel in bench.channels:
+        channel.sink.pause = True
+    await bench.pass_clocks(2)
+    traffic.good(BOTH)
+    await bench.pass_clocks(longest + 60)
+    for channel in bench.channels:
+        channel.sink.pause = False
     await bench.settle()
     await bench.reset()
 
@@ -1195,9 +1306,15 @@ async def _refresh(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]
     p, host, rng = bench.params, bench.registers, traffic.rng
     if not p.refresh:
         return
-    for sinks, tokens in ((0, 3), (p.sinks, p.window), (0, p.columns), (1, p.window + 3)):
+    for sinks, tokens, write_clk in (
+        (0, 3, p.write_clk),
+        (p.sinks, p.window, p.write_max_clk),
+        (0, p.columns, 1),
+        (1, p.window + 3, 2),
+    ):
         await bench.reset()
         await host.write("sinks", count=sinks)
+        await host.write("phases", write_clk=write_clk)
         bench.rewrites = seen = _Rewrites(bench, sinks)
         await host.write("refresh_period", clocks=64)
         await host.write("control", refresh_enable=1)
@@ -1228,15 +1345,17 @@ async def _refresh(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]
         demand(count == expected, f"refreshes {count}, expected {expected}")
         before = seen.count["key"]
         await bench.pass_clocks(150)
-        await host.write("refresh_period", clocks=(1 << 31) - 1)
+        await host.write("refresh_period", clocks=host.map["refresh_period"]["clocks"].high)
         await host.write("control", refresh_enable=1)
         await bench.pass_clocks(150)
         demand(seen.count["key"] == before, "refreshed without need")
         await host.write("refresh_period", clocks=64)
+        await FallingEdge(bench.dut.ana_v_write)
         await host.write("command", clear_counters=1)
         before = seen.count["value"]
         for _ in range(3):
-            await bench.pass_clocks(70)
+            await FallingEdge(bench.dut.ana_v_write)
+            await bench.pass_clocks(2)
             count = (await bench.read("refreshes"))["count"]
             demand(count == seen.count["value"] - before, f"refreshes {count}")
         traffic.good(FLUSH)
@@ -1411,6 +1530,7 @@ async def mutants(dut: Any) -> None:
     """Judge each mutant of the job, one line of its results file each, flushed at once."""
     job = load_job()
     params = HeadParams(**job["params"])
+    registers._CLOCK_BITS = job["clock_bits"]
     Clock(dut.clk, CLOCK_NS, unit="ns").start()
     results = Path(job["results"])
     for mutant in job["mutants"]:

@@ -14,6 +14,7 @@ the sources, one at a time, and the tests of their blocks are run.
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import json
 import os
@@ -35,6 +36,7 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cocotb_tests.runner import SIMULATORS, SimulationError, build_simulation, run_simulation
+from hw import registers
 from hw.layer import AttentionLayer, layer_ports
 from hw.params import HeadParams
 from hw.presets import preset
@@ -62,6 +64,9 @@ POOLS = {
     "layer": "tiny layer of two heads, streaming",
     "simple": "tiny head, simple schedule",
 }
+
+#: Width of the clock counters in what is mutated: as in a head they would saturate after seconds.
+CLOCK_BITS = 12
 
 #: Simulations, Yosys jobs or test runs at a time.
 PROCESSES = 2
@@ -127,7 +132,8 @@ class NetlistMutant:
     @property
     def place(self) -> str:
         """Where it is, in words that survive small changes of the design."""
-        return f"{self.block}: {self.cell} {self.port} towards {self.net}"
+        net = re.sub(r"_\d+\.", ".", self.net)  # of whichever head
+        return f"{self.block}: {self.cell} {self.port} towards {net}"
 
     @property
     def description(self) -> str:
@@ -262,6 +268,17 @@ class _Pool:
         return self.layer.params.top
 
 
+@contextlib.contextmanager
+def _short_clocks() -> Iterator[None]:
+    """Build with clock counters, and lengths of ticks and periods, of `CLOCK_BITS`."""
+    before = registers._CLOCK_BITS
+    registers._CLOCK_BITS = CLOCK_BITS
+    try:
+        yield
+    finally:
+        registers._CLOCK_BITS = before
+
+
 def _flatten(layer: AttentionLayer, folder: Path) -> Path:
     """Write the flat netlist; returns its RTLIL."""
     source, flat = folder / "head.il", folder / "flat.il"
@@ -287,7 +304,6 @@ def _write_netlist(
     name: str, layer: AttentionLayer, count: int, seed: int, folder: Path, flat: Path
 ) -> _Pool:
     """Choose mutants of a flat netlist and write the Verilog that holds all of them."""
-    top = layer.params.top
     listing, verilog = folder / "mutants.txt", folder / "mutants.v"
     netlist = _Netlist(flat.read_text(encoding="utf-8"))
     # More than asked for, since some change nothing.
@@ -534,6 +550,7 @@ def _simulate(
         "latency_clk": layer.latency_clk,
         "query_latency_clk": layer.query_latency_clk,
         "parts": list(parts),
+        "clock_bits": CLOCK_BITS,
     }
     numbers = [mutant.number for mutant in pool.mutants]
     workers = [
@@ -662,10 +679,12 @@ class _Source:
         start = self.text.index(old, first, last)
         return self.replace(start, start + len(old), new)
 
-    def comparisons(self) -> Iterator[SourceMutant]:
-        """Every comparison operator."""
+    def comparisons(self, *functions: str) -> Iterator[SourceMutant]:
+        """Every comparison operator, or every one in functions of these names."""
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Compare):
+                if functions and not set(functions) & set(self._around(node.lineno)):
+                    continue
                 operands = [node.left, *node.comparators]
                 for left, kind, right in zip(operands, node.ops, operands[1:], strict=False):
                     if type(kind) in _COMPARISONS:
@@ -710,6 +729,9 @@ def source_mutants() -> list[SourceMutant]:
     """Every source mutant, in a fixed order."""
     analog = "tests/test_analog_*.py"
     readout = _Source("hw/readout.py", "tests/test_hw_readout.py")
+    shots = _Source("hw/shot_accumulator.py", "tests/test_hw_shot_accumulator.py")
+    bank = _Source("hw/register_bank.py", "tests/test_hw_register_bank.py")
+    streaming = _Source("hw/streaming_sequencer.py", "tests/test_hw_streaming_sequencer.py")
     return [
         *_Source("analog_models/presets.py", analog).coefficients(),
         *_Source("analog_models/params.py", analog).defaults("s_sat_ua", "a_sat_ua"),
@@ -718,6 +740,28 @@ def source_mutants() -> list[SourceMutant]:
         *_Source("hw/column_mask.py", "tests/test_hw_column_mask.py").comparisons(),
         *readout.operators(("_popcount", "_lane_sum")),
         *readout.exchanges("zip(pulses, signs,", "zip(signs, pulses,"),
+        *_Source("hw/ages.py", "tests/test_hw_ages.py").comparisons(),
+        *_Source("hw/refresh.py", "tests/test_hw_refresh.py").comparisons(),
+        *shots.comparisons("elaborate"),
+        *shots.exchanges("shot - trim", "shot + trim"),
+        *shots.exchanges("<< self.shift", ">> self.shift"),
+        *shots.exchanges("Mux(total[-1], low, high)", "Mux(total[-1], high, low)"),
+        *bank.comparisons("_within", "_refused"),
+        *bank.exchanges("bad += [~_within(register, address), ", "bad += ["),
+        *bank.exchanges("waiting & self.quiet", "waiting"),
+        *bank.exchanges("self.pending | ~self.settings.enable", "self.pending"),
+        *streaming.comparisons("elaborate"),
+        *streaming.exchanges(" & ~refresh_pending & ~yields", " & ~yields"),
+        *streaming.exchanges(" & ~refresh_pending & ~yields", " & ~refresh_pending"),
+        *streaming.exchanges(
+            "array_2_free & ~self.k_write & ~starts_k", "array_2_free & ~starts_k"
+        ),
+        *streaming.exchanges(
+            "array_2_free & ~self.k_write & ~starts_k", "array_2_free & ~self.k_write"
+        ),
+        *streaming.exchanges("(v_done & ~v_refresh)", "v_done"),
+        *streaming.exchanges("v_pending & ~refresh_pending & array_2", "v_pending & array_2"),
+        *_Source("hw/step.py", "tests/test_hw_step.py").comparisons("elaborate"),
     ]
 
 
@@ -828,8 +872,9 @@ def _pools(names: Sequence[str], count: int, seed: int, folder: Path) -> list[_P
     flats: dict[str, tuple[AttentionLayer, Path]] = {}
     for name in names:
         (folder / name).mkdir()
-        layer = AttentionLayer(mutant_params(name))
-        flats[name] = layer, _flatten(layer, folder / name)
+        with _short_clocks():
+            layer = AttentionLayer(mutant_params(name))
+            flats[name] = layer, _flatten(layer, folder / name)
     sizes = [flat.read_text(encoding="utf-8").count("\n  cell ") for _, flat in flats.values()]
     return [
         _write_netlist(name, layer, share, seed, folder / name, flat)

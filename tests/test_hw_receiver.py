@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 
 import pytest
@@ -483,10 +484,36 @@ def test_codes_of_a_self_test(params):
     simulate(Receiver(params), bench)
 
 
+def test_codes_stay_when_a_packet_is_refused_with_its_step():
+    """A good packet whose step is refused may be dropped while V and Q are in use."""
+    params = dataclasses.replace(HEADS["bytes-streaming"], heads=2)
+    rng = random.Random(11)
+
+    async def bench(clk: Clocked) -> None:
+        port = PacketPort(clk, params)
+        for refused in (0, 1, 1, 0, 1):
+            beats = good(params, Command.WRITE_QUERY, rng)
+            clk.set(refused=refused)
+            await send(port, beats)
+            before = clk.get("v_codes", "q_codes")
+            port.ready(1)
+            await clk.edge()
+            port.ready(0)
+            parsed = parse(params, beats)
+            new = pack(parsed.v, params.kv_bits), pack(parsed.q, params.q_bits)
+            assert new != before
+            assert clk.get("v_codes", "q_codes") == (before if refused else new)
+            if not refused:
+                port.taken.append(parsed)
+
+    simulate(Receiver(params), bench)
+
+
 @every_kind()
 def test_features_that_are_absent_have_no_port(params):
     receiver = elaborated(Receiver(params))
     assert hasattr(receiver, "q_write") == params.self_test
+    assert hasattr(receiver, "refused") == (params.heads > 1)
     fields = set(packet_layout(params).members)
     assert set(SHOT_FIELDS) & fields == (set(SHOT_FIELDS) if params.shots else set())
 

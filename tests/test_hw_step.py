@@ -126,6 +126,8 @@ def check_join(clk: Clocked, params, packets) -> None:
     expected = join(packets)
     payload = clk.ctx.get(clk.dut.packet.payload)
     assert (payload.error, payload.queries) == (expected.error, expected.queries)
+    if params.heads > 1:
+        assert clk.get("refused") == bool(expected.error)
     if expected.error:
         return
     got = (payload.writes, payload.flushes, payload.tag)

@@ -7,6 +7,8 @@ import json
 import pytest
 
 from cocotb_tests.runner import SimulationError
+from hw.layer import AttentionLayer
+from hw.params import HeadParams
 from sim.results import ROOT
 from synth import mutants
 from synth.mutants import NetlistMutant, mutant_params, run_mutants, source_mutants
@@ -109,7 +111,18 @@ def mutant(command: str) -> NetlistMutant:
     )
 
 
-def test_survivors_are_judged(pool):
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """Smallest of heads, without features: proofs of it are quick."""
+    folder = tmp_path_factory.mktemp("bare")
+    shape = {"subtiles": 2, "columns": 4, "rows": 1, "lanes": 1, "bus_bits": 32}
+    layer = AttentionLayer(HeadParams(**shape, q_bits=2, event_bits=4, write_clk=1))
+    flat = mutants._flatten(layer, folder)
+    return mutants._Pool(name="head", layer=layer, flat=flat, verilog=flat, mutants=[])
+
+
+def test_survivors_are_judged(bare):
+    pool = bare
     lines = pool.flat.read_text(encoding="utf-8").splitlines()
     # The comparison of the column with its highest value, "greater than 3", is never true.
     cell = next(
@@ -124,7 +137,7 @@ def test_survivors_are_judged(pool):
     assert proved and verdict.startswith("proved equivalent")
     register = next(line.split()[2] for line in lines if "cell $dff $flatten\\window" in line)
     # A constant that drives a net must not be taken for the original.
-    for mode in ("inv", "const1"):
+    for mode in ("const1",):
         command = f"mutate -mode {mode} -module attention_head -cell {register} -port Q -portbit 0"
         verdict, proved = mutants._explain(pool, mutant(command), same, judge=True)
         assert not proved and verdict.startswith("not equivalent")
@@ -138,12 +151,13 @@ def test_source_mutants_are_what_must_not_change():
     paths = {place.split(":")[0] for place, _ in texts}
     assert paths == {
         "analog_models/presets.py", "analog_models/params.py", "analog_models/converter.py",
-        "hw/window.py", "hw/column_mask.py", "hw/readout.py",
+        "hw/window.py", "hw/column_mask.py", "hw/readout.py", "hw/ages.py", "hw/refresh.py",
+        "hw/shot_accumulator.py", "hw/register_bank.py", "hw/streaming_sequencer.py", "hw/step.py",
     }  # fmt: skip
     changes = [change for _, change in texts]
     for change in ("13.6122606 -> -13.6122606", "80.0 -> 80.8", "== -> !=", "> -> >=", "^ -> &"):
         assert change in changes
-    assert len(changes) >= 25
+    assert len(changes) >= 80
     for each in listed:
         text = (ROOT / each.path).read_text(encoding="utf-8")
         assert text[each.start : each.end] == each.old
