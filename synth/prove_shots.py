@@ -201,7 +201,9 @@ def shot_properties(*, full: bool = True) -> list[Callable[[], Row]]:
     names = (*SHOT_PROPERTIES, "helper_ok")
     jobs = [
         induction_job(
-            f"shots: {SHOT_PROPERTIES['results_ok']}; flags ({len(sizes)} sizes, full widths)",
+            f"shots: {SHOT_PROPERTIES['results_ok']}; flags (heads with and without, full widths)"
+            if full
+            else f"shots: {SHOT_PROPERTIES['results_ok']}; flags (full widths)",
             [lambda params=params: ShotMiter(params) for params in sizes],
             [names] * len(sizes),
         )
