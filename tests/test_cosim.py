@@ -6,6 +6,8 @@ import dataclasses
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +37,15 @@ BARE = {
 }
 
 
-def run_tests(params: HeadParams, simulator: str, run_dir, module="test_head", decay=0.0, **job):
+def run_tests(
+    params: HeadParams,
+    simulator: str,
+    run_dir: Path,
+    module: str = "test_head",
+    testcase: str | None = None,
+    decay: float = 0.0,
+    **job: Any,
+) -> None:
     """Run every test of a module of `cocotb_tests`; figures of the head come from its JSON."""
     folder = prepare_head(params, simulator)
     interface = ROOT / "build" / "sim" / f"head-{params.config_hash}" / f"{params.top}.json"
@@ -53,7 +63,8 @@ def run_tests(params: HeadParams, simulator: str, run_dir, module="test_head", d
         "library": True,
         "analog": saturation(params) | {"decay_per_token": decay},
     }
-    run_simulation(folder, simulator, f"cocotb_tests.{module}", content | job, run_dir=run_dir)
+    name = f"cocotb_tests.{module}"
+    run_simulation(folder, simulator, name, content | job, run_dir=run_dir, testcase=testcase)
 
 
 # --- packets --------------------------------------------------------------------------------
@@ -64,30 +75,26 @@ def test_packets_on_icarus(name, tmp_path):
 
 
 @pytest.mark.cosim
-@pytest.mark.parametrize("params", [TINY, LAYER], ids=["head", "layer"])
-def test_packets_of_the_simple_schedule(params, tmp_path):
-    params = dataclasses.replace(params, schedule="simple", readout="counter")
+def test_packets_of_the_simple_schedule(tmp_path):
+    params = dataclasses.replace(LAYER, schedule="simple", readout="counter")
     run_tests(params, "icarus", tmp_path, library=False, seed=4)
 
 
 @pytest.mark.cosim
-@pytest.mark.parametrize("schedule", ["simple", "streaming"])
-def test_packets_of_a_head_without_features(schedule, tmp_path):
-    params = dataclasses.replace(TINY, **BARE, schedule=schedule)
-    run_tests(params, "icarus", tmp_path, seed=5, decay=0.01)
+def test_packets_of_a_head_without_features(tmp_path):
+    run_tests(dataclasses.replace(TINY, **BARE), "icarus", tmp_path, seed=5, decay=0.01)
 
 
 @pytest.mark.cosim
-@pytest.mark.parametrize("slots", [1, 2])
-def test_packets_with_few_result_slots(slots, tmp_path):
-    params = dataclasses.replace(TINY, result_slots=slots, event_bits=4)
-    run_tests(params, "icarus", tmp_path, seed=slots, library=False)
+def test_packets_with_a_single_result_slot(tmp_path):
+    params = dataclasses.replace(TINY, result_slots=1, event_bits=4)
+    run_tests(params, "icarus", tmp_path, library=False)
 
 
 @pytest.mark.cosim
 def test_a_wrong_expectation_is_noticed(tmp_path):
-    with pytest.raises(SimulationError, match=r"1 of 12 tests failed; see .*run\.log"):
-        run_tests(TINY, "icarus", tmp_path, latency_clk=54)
+    with pytest.raises(SimulationError, match=r"1 of 1 tests failed; see .*run\.log"):
+        run_tests(TINY, "icarus", tmp_path, testcase="latency_and_interval", latency_clk=54)
 
 
 # --- registers, and what they control ---------------------------------------------------------
@@ -98,19 +105,13 @@ def test_features_on_icarus(name, tmp_path):
 
 
 @pytest.mark.cosim
-def test_features_of_the_simple_schedule(tmp_path):
-    params = dataclasses.replace(TINY, schedule="simple")
-    run_tests(params, "icarus", tmp_path, "test_features", library=False, seed=2)
-
-
-@pytest.mark.cosim
 def test_features_of_a_head_without_any(tmp_path):
     run_tests(dataclasses.replace(TINY, **BARE), "icarus", tmp_path, "test_features")
 
 
 @pytest.mark.cosim
-def test_features_on_verilator(tmp_path):
-    params = PRESETS["three-subtiles"]
+def test_features_of_the_simple_schedule_on_verilator(tmp_path):
+    params = dataclasses.replace(PRESETS["three-subtiles"], schedule="simple")
     run_tests(params, "verilator", tmp_path, "test_features", library=False, seed=3)
 
 
