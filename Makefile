@@ -15,7 +15,7 @@
 #   make cosim-all TOKENS=10000     the same on every preset, layers included
 #   make soak PACKETS=20000 SEED=0  random packets, stalls, resets and register accesses on a small
 #                                   head; PROCESSES=2 simulations at a time
-#   make gates PACKETS=1000         small heads as netlists of cells, unknown at power-up; LIBERTY=file
+#   make gates PACKETS=300          small heads as netlists of cells, unknown at power-up; LIBERTY=file
 #   make area [LIBERTY=file]        cells, area and gate equivalents by block; what features cost
 #   make retention TOKENS=1200      what leakage costs real tokens, and what refresh gives back
 #   make calibrate [SEED=0]         offsets of converters before and after trimming; PRESET=, SET=
@@ -76,7 +76,8 @@ soak: .venv/.ready
 	  $(if $(filter-out default,$(PRESET)),--preset $(PRESET)) $(SETTINGS)
 
 gates: .venv/.ready
-	$(GAINCELL) gates --packets $(PACKETS) --seed $(SEED) $(if $(LIBERTY),--liberty '$(LIBERTY)')
+	$(GAINCELL) gates --seed $(SEED) $(if $(findstring command,$(origin PACKETS)),--packets $(PACKETS)) \
+	  $(if $(LIBERTY),--liberty '$(LIBERTY)')
 
 area: .venv/.ready
 	$(GAINCELL) area --preset $(PRESET) $(if $(LIBERTY),--liberty '$(LIBERTY)') $(SHAPE)

@@ -290,7 +290,7 @@ def soak(
 
 @app.command()
 def gates(
-    packets: Annotated[int, typer.Option(min=1, help="Random packets to send.")] = 1000,
+    packets: Annotated[int, typer.Option(min=1, help="Random packets to send.")] = 300,
     seed: SeedOption = 0,
     liberty: LibertyOption = None,
 ) -> None:
