@@ -27,7 +27,8 @@ def test_short_campaign(tmp_path):
     assert result["count"] == 12
     assert result["caught"] + result["survived"] == 12
     assert result["caught"] <= result["compared"]
-    assert result["share"] >= 0.6, result["survivors"]
+    # Few parts of the scenario: a share of what all of it catches.
+    assert result["share"] >= 0.25, result["survivors"]
     assert len(result["survivors"]) == result["survived"]
     assert {survivor["description"] for survivor in result["survivors"]} == set(
         result["explanations"]
