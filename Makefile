@@ -15,12 +15,12 @@
 #   make cosim-all TOKENS=10000     the same on every preset, layers included
 #   make soak PACKETS=20000 SEED=0  random packets, stalls, resets and register accesses on a small
 #                                   head; PROCESSES=2 simulations at a time
-#   make gates PACKETS=1000         small heads as netlists of cells, unknown at power-up; LIBERTY=file
+#   make gates PACKETS=300          small heads as netlists of cells, unknown at power-up; LIBERTY=file
 #   make area [LIBERTY=file]        cells, area and gate equivalents by block; what features cost
 #   make retention TOKENS=1200      what leakage costs real tokens, and what refresh gives back
 #   make calibrate [SEED=0]         offsets of converters before and after trimming; PRESET=, SET=
 #   make bench                      speed ratios against named limits
-#   make formal                     proofs
+#   make formal / formal-full       proofs, two at a time; the latter at every size, with every bug
 #   make mutants                    mutation campaign
 #   make report                     build/report/index.html from what has been run
 #   make docs / docs-check          write, or check, the generated figures in the documents
@@ -48,7 +48,7 @@ SET ?=
 MUTANTS ?= 500
 
 .PHONY: demo setup test verilog registers package cosim cosim-all soak gates area retention calibrate \
-  bench formal mutants report docs docs-check lint clean distclean
+  bench formal formal-full mutants report docs docs-check lint clean distclean
 
 demo: .venv/.ready
 	$(GAINCELL) demo --preset $(PRESET) $(TRACE) --simulator $(SIMULATOR) \
@@ -76,7 +76,8 @@ soak: .venv/.ready
 	  $(if $(filter-out default,$(PRESET)),--preset $(PRESET)) $(SETTINGS)
 
 gates: .venv/.ready
-	$(GAINCELL) gates --packets $(PACKETS) --seed $(SEED) $(if $(LIBERTY),--liberty '$(LIBERTY)')
+	$(GAINCELL) gates --seed $(SEED) $(if $(findstring command,$(origin PACKETS)),--packets $(PACKETS)) \
+	  $(if $(LIBERTY),--liberty '$(LIBERTY)')
 
 area: .venv/.ready
 	$(GAINCELL) area --preset $(PRESET) $(if $(LIBERTY),--liberty '$(LIBERTY)') $(SHAPE)
@@ -90,6 +91,9 @@ calibrate: .venv/.ready
 
 bench formal report docs docs-check: .venv/.ready
 	$(GAINCELL) $@
+
+formal-full: .venv/.ready
+	$(GAINCELL) formal --full
 
 mutants: .venv/.ready
 	$(GAINCELL) mutants --count $(MUTANTS) --seed $(SEED)

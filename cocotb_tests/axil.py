@@ -14,6 +14,7 @@ import cocotb
 from cocotb.triggers import Lock, RisingEdge
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster
 
+from cocotb_tests.streams import pauses
 from hw.params import HeadParams
 from hw.registers import Access, Register, RegisterMap
 
@@ -48,7 +49,13 @@ class LibraryBus:
         self._driver = AxiLiteMaster(AxiLiteBus.from_prefix(dut, PREFIX), dut.clk, dut.rst)
         for part in (self._driver.write_if, self._driver.read_if):
             part.log.setLevel("WARNING")
-        self._idle_strobe = dut.s_axil_wstrb
+
+    def stall(self, seed: int, probability: float) -> None:
+        """Stall each channel by itself in that share of clocks, so that none waits for another."""
+        write, read = self._driver.write_if, self._driver.read_if
+        channels = (write.aw_channel, write.w_channel, write.b_channel)
+        for at, channel in enumerate((*channels, read.ar_channel, read.r_channel)):
+            channel.set_pause_generator(pauses(seed + at, probability))
 
     async def write(self, address: int, word: int, strobe: int) -> int:
         """Write; strobed bytes must be next to each other."""

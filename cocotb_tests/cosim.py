@@ -26,7 +26,7 @@ from sim.tokens import TokenSource, TokenTrace, layer_sources, real_tokens
 
 __all__ = ["run_cosim", "run_every_cosim", "saturation", "traces_of"]
 
-#: First query of the attention picture, and how many; moved forward if the run is shorter.
+#: First query of the attention picture, and how many; less if the run is shorter.
 PHI_TOKENS = (600, 48)
 
 
@@ -134,7 +134,10 @@ def run_cosim(
         np.savez(codes, **{name: np.stack([getattr(t, name) for t in traces]) for name in names})
         files = {key: scratch / key for key in ("wave", "progress", "figures", "phi.npy")}
         first, count = PHI_TOKENS
-        first = max(0, min(first, len(trace.q_codes) - count))
+        # Tokens of one context attend to each other.
+        context = [*trace.source.starts[1:], len(trace.q_codes)][0]
+        count = min(count, context)
+        first = max(0, min(first, context - count))
         analog = saturation(params) | {"decay_per_token": decay_per_token}
         job = {
             "params": params.as_dict(),

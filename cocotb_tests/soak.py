@@ -30,6 +30,7 @@ def run_soak(
     packets: int,
     seed: int = 0,
     processes: int = 1,
+    often: float = 1.0,
     simulator: str = "verilator",
     report_dir: Path | None = None,
     on_stage: Callable[[str], None] | None = None,
@@ -52,6 +53,8 @@ def run_soak(
         The same packets, stalls, resets and accesses for the same seed and number of processes.
     processes
         Simulations at a time, each with its share of the packets and a seed of its own.
+    often
+        By how much more often resets and register accesses come; 1 keeps long runs fast.
     simulator
         "verilator" or "icarus".
     report_dir
@@ -93,6 +96,7 @@ def run_soak(
                 "params": params.as_dict(),
                 "seed": seed * processes + process,
                 "packets": packets * (process + 1) // processes - packets * process // processes,
+                "often": often,
                 "analog": saturation(params),
                 **{name: str(path) for name, path in files.items()},
             }

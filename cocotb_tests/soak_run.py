@@ -255,7 +255,8 @@ async def soak(dut: Any) -> None:
             path.write_text(str(sent), encoding="utf-8")
 
     traffic = Traffic(bench, job["seed"])
-    figures = await mix(bench, traffic, job["packets"], on_progress=progress) | {
+    share = {"often": job["often"], "on_progress": progress}
+    figures = await mix(bench, traffic, job["packets"], **share) | {
         "answers": bench.answers,
         "lanes_compared": bench.lanes_compared,
         "mismatches": len(bench.mismatches),

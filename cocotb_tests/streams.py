@@ -25,6 +25,7 @@ __all__ = [
     "Received",
     "Sink",
     "Source",
+    "pauses",
 ]
 
 
@@ -72,7 +73,8 @@ class Sink(Protocol):
         """Stall in that share of clocks from now on, the same for the same seed; 0: never."""
 
 
-def _pauses(seed: int, probability: float) -> Iterator[bool]:
+def pauses(seed: int, probability: float) -> Iterator[bool]:
+    """Whether to stall in each clock, for ever."""
     rng = random.Random(seed)
     while True:
         yield rng.random() < probability
@@ -120,7 +122,7 @@ class _Library:
 
     def stall(self, seed: int, probability: float) -> None:
         if probability:
-            self.driver.set_pause_generator(_pauses(seed, probability))
+            self.driver.set_pause_generator(pauses(seed, probability))
         else:
             self.driver.clear_pause_generator()
             self.driver.pause = False

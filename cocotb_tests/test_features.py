@@ -9,10 +9,10 @@ import cocotb
 from cocotb.triggers import ClockCycles, FallingEdge, with_timeout
 
 from cocotb_tests.age_watch import AgeWatch
-from cocotb_tests.axil import OKAY, SLVERR
+from cocotb_tests.axil import OKAY, SLVERR, LibraryBus
 from cocotb_tests.bench import Bench, load_job
 from cocotb_tests.traffic import BOTH, FLUSH, KINDS, QUERY, WRITE, Traffic
-from hw.packet import PacketError, Shot
+from hw.packet import Command, PacketError, Shot
 from hw.params import HeadParams
 from hw.registers import Access
 
@@ -73,6 +73,8 @@ async def random_accesses(dut: Any) -> None:
     bench, traffic, job = await _start(dut)
     rng, host = traffic.rng, bench.registers
     await _filled(bench, traffic)
+    if isinstance(bench.bus, LibraryBus):
+        bench.bus.stall(job["seed"], 0.3)
     registers = list(host.map)
     refused = 0
     for at in range(4 * job["packets"]):
@@ -132,6 +134,36 @@ async def settings_between_packets(dut: Any) -> None:
         waited += bench.bridge.clocks - before > 8
     assert waited > 0
     await bench.drain()
+    await bench.check()
+
+
+async def _latency(bench: Bench, traffic: Traffic, command: Command) -> int:
+    """Clocks from the last beat of a packet that comes alone to the first of its answer."""
+    first = bench.channels[0]
+    traffic.good(command)
+    await bench.sources()
+    taken = bench.bridge.clocks
+    await with_timeout(bench.answered(), PATIENCE_US, "us")
+    await bench.drain()
+    assert first.last_answer is not None
+    return first.last_answer.clocks[0] - taken
+
+
+@cocotb.test()
+async def phases_last_as_long_as_set(dut: Any) -> None:
+    """Latency follows the lengths of writes and guards, from the next packet on."""
+    bench, traffic, job = await _start(dut)
+    for write_clk in {1, PARAMS.write_clk, PARAMS.write_max_clk}:
+        for guard_clk in (1, 2, PARAMS.guard_max_clk):
+            await bench.registers.write("phases", write_clk=write_clk, guard_clk=guard_clk)
+            guards = 3 * (guard_clk - PARAMS.guard_clk)
+            writes = write_clk - PARAMS.write_clk
+            for command, expected in (
+                (BOTH, job["latency_clk"] + guards + writes),
+                (QUERY, job["query_latency_clk"] + guards),
+            ):
+                latency = await _latency(bench, traffic, command)
+                assert latency == expected, f"{command.name}: {latency}, expected {expected}"
     await bench.check()
 
 
@@ -466,6 +498,12 @@ async def refresh_rewrites_what_was_written(dut: Any) -> None:
         traffic.good(traffic.rng.choice((BOTH, QUERY)))
         await ClockCycles(dut.clk, traffic.rng.randint(1, 80))
     await bench.drain()
+    delays = set()
+    for command, alone in ((BOTH, job["latency_clk"]), (QUERY, job["query_latency_clk"])) * 30:
+        await ClockCycles(dut.clk, traffic.rng.randint(1, 40))
+        delays.add(await _latency(bench, traffic, command) - alone)
+    assert delays - {0} and min(delays) >= 0, f"delays of {sorted(delays)} clocks"
+    assert max(delays) <= job["refresh_delay_clk"], f"delays of {sorted(delays)} clocks"
     await host.write("control", enable=1, refresh_enable=0)
     await ClockCycles(dut.clk, 100)
     task.cancel()

@@ -47,6 +47,8 @@ _RESULTS = (
     "formal",
     "mutants",
     "soak",
+    "gates",
+    "cosim_all",
     "retention",
     "calibrate",
 )
@@ -388,11 +390,45 @@ def _soak() -> str:
     result = _measured("soak")
     names = ("packets", "malformed", "resets", "answers", "mismatches", "clocks")
     rows = [(name, f"{result[name]:,}") for name in names]
+    rows += [
+        (f"times: {name.replace('_', ' ')}", f"{count:,}")
+        for name, count in result["things"].items()
+    ]
     rows.append(("time", f"{result['seconds']:.0f} s"))
-    shape = f"\n{result['params']['schedule'].capitalize()} schedule, seed {result['seed']}, "
-    return (
-        _table(("figure", "value"), rows) + shape + result["simulator"] + "." + _provenance(result)
+    rows.append(("processor time", f"{result['cpu_seconds']:.0f} s"))
+    how = (
+        f"\n{result['params']['schedule'].capitalize()} schedule, seed {result['seed']}, "
+        f"{result['processes']} simulations at a time, {result['simulator']}."
     )
+    return _table(("figure", "value"), rows) + how + _provenance(result)
+
+
+def _gates() -> str:
+    result = _measured("gates")
+    columns = ("cells", "flip_flops", "packets", "lanes_compared", "mismatches", "clocks")
+    rows = [(row["head"], *(f"{row[name]:,}" for name in columns)) for row in result["rows"]]
+    header = ("head", "cells", "flip-flops", "packets", "integers", "mismatches", "clocks")
+    how = f"\nCells of {result['library']}, seed {result['seed']}, {result['simulator']}."
+    return _table(header, rows) + how + _provenance(result)
+
+
+def _cosim_all() -> str:
+    result = _measured("cosim_all")
+    rows = [
+        (
+            f"`{row['preset']}`",
+            row["heads"],
+            f"{row['tokens']:,}",
+            f"{row['lanes_compared']:,}",
+            row["mismatches"],
+            f"{row['interval_clk']:g}",
+            f"{row['tokens_per_second']:.0f}",
+        )
+        for row in result["rows"]
+    ]
+    header = ("preset", "heads", "tokens", "integers", "mismatches", "interval", "tokens/s")
+    how = f"\nStreams stall in {result['stall_probability']:.0%} of clocks; {result['simulator']}."
+    return _table(header, rows) + how + _provenance(result)
 
 
 def _calibrate() -> str:
@@ -457,6 +493,8 @@ def _parts() -> dict[str, Callable[[], str]]:
         "mutants": _mutants,
         "retention": _retention,
         "soak": _soak,
+        "gates": _gates,
+        "cosim-all": _cosim_all,
         "calibrate": _calibrate,
         "tokens-figures": _tokens,
     }

@@ -47,7 +47,10 @@ import hw.readout
 import hw.receiver
 import hw.refresh
 import hw.register_bank
+import hw.sender
 import hw.sequencer
+import hw.shot_accumulator
+import hw.step
 import hw.streaming_sequencer
 import hw.window
 from hw.ages import Ages
@@ -58,7 +61,10 @@ from hw.readout import CounterReadout, PopulationReadout
 from hw.receiver import Receiver
 from hw.refresh import RefreshScheduler
 from hw.register_bank import RegisterBank
+from hw.sender import Sender
 from hw.sequencer import Sequencer
+from hw.shot_accumulator import ShotAccumulator
+from hw.step import Step
 from hw.streaming_sequencer import StreamingSequencer
 from hw.window import Window
 from sim.results import write_result
@@ -165,6 +171,9 @@ _COMPONENTS = {
     "CodeStore": (hw.code_store, CodeStore),
     "Receiver": (hw.receiver, Receiver),
     "RegisterBank": (hw.register_bank, RegisterBank),
+    "Sender": (hw.sender, Sender),
+    "ShotAccumulator": (hw.shot_accumulator, ShotAccumulator),
+    "Step": (hw.step, Step),
     "Sequencer": (hw.sequencer, Sequencer),
     "StreamingSequencer": (hw.streaming_sequencer, StreamingSequencer),
 }
@@ -592,8 +601,37 @@ def prove_readouts(params: HeadParams | None = None) -> dict[str, Any]:
     return _outcome(params, _readout_jobs(params))
 
 
-def run_proofs(report_dir: Path | None = None) -> list[Row]:
-    """Run every proof and write ``formal.json``.
+def _jobs(*, full: bool) -> list[Callable[[], Row]]:
+    # Which import this module.
+    from synth.prove_registers import register_properties
+    from synth.prove_schedule import schedule_properties
+    from synth.prove_shots import shot_properties
+    from synth.prove_simple import simple_properties
+    from synth.prove_streams import stream_properties
+    from synth.prove_window import window_properties
+
+    readouts = READOUT_SIZES if full else READOUT_SIZES[:1]
+    return [
+        *schedule_properties(full=full),
+        *simple_properties(full=full),
+        *register_properties(),
+        *window_properties(),
+        *stream_properties(full=full),
+        *shot_properties(full=full),
+        *(job for params in readouts for job in _readout_jobs(params)),
+    ]
+
+
+def run_proofs(report_dir: Path | None = None, *, full: bool = False) -> list[Row]:
+    """Run the proofs and write ``formal.json``.
+
+    Parameters
+    ----------
+    report_dir
+        Folder of the report, by default that of all reports.
+    full
+        Every size, every seeded bug and the direct comparison of both schedules; else the sizes
+        and bugs that a person has the patience for.
 
     Returns
     -------
@@ -604,16 +642,8 @@ def run_proofs(report_dir: Path | None = None) -> list[Row]:
         (``seeded_bugs``); there, "proved" says that all of that was done.
 
     """
-    # Which import this module.
-    from synth.prove_registers import register_properties
-    from synth.prove_schedule import schedule_properties
-    from synth.prove_window import window_properties
-
     default = HeadParams()
-    jobs = [job for params in READOUT_SIZES for job in _readout_jobs(params)]
-    jobs += window_properties()
-    jobs += schedule_properties()
-    jobs += register_properties()
+    jobs = _jobs(full=full)
     columns = (TextColumn("proofs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns) as progress, ThreadPoolExecutor(2) as pool:
         task = progress.add_task("proofs", total=len(jobs))

@@ -51,7 +51,7 @@ from synth.prove import Bug, Row, induction_job, refutation_job
 __all__ = [
     "BUG_CLK",
     "RECEIVER_BUGS",
-    "RECEIVER_SIZE",
+    "RECEIVER_SIZES",
     "SCHEDULE_BUGS",
     "SCHEDULE_PROPERTIES",
     "SCHEDULE_SIZES",
@@ -118,8 +118,10 @@ def schedule_names(params: HeadParams) -> list[str]:
     return [name for name in SCHEDULE_PROPERTIES if not absent.get(name, False)]
 
 
-#: Size at which the receiver is looked at: sections of more than a beat.
-RECEIVER_SIZE = dataclasses.replace(_size(), rows=9, lanes=10)
+#: Sizes at which the receiver is looked at: sections of more than a beat.
+RECEIVER_SIZES = tuple(
+    dataclasses.replace(_size(), rows=9, lanes=10, heads=heads) for heads in (1, 2)
+)
 #: Clocks within which each seeded bug shows.
 BUG_CLK = 32
 
@@ -394,6 +396,12 @@ RECEIVER_BUGS = (
         new="self.packet.ready",
     ),
     Bug(
+        name="receiver: a refused step replaces V",
+        component="Receiver",
+        old="good &= ~self.refused",
+        new="pass",
+    ),
+    Bug(
         name="receiver: V is replaced as it comes in",
         component="Receiver",
         old="(v, p.lanes, p.kv_bits, p.v_beats)",
@@ -618,7 +626,7 @@ class WatchedColumn:
 
 
 class ScheduleMiter(Component):
-    """Streaming sequencer and sender, a legal environment, and the specification.
+    """Streaming sequencer, step and sender, a legal environment, and the specification.
 
     The specification numbers accepted writes, K writes and V writes, modulo four; it keeps, for
     each accepted query, how many writes were accepted before it and the integrators it was
@@ -634,30 +642,38 @@ class ScheduleMiter(Component):
 
     Members
     -------
-    offer, choice, lengths, refresh, columns, stream_ready : in
-        Free choices of the environment: packets, phase lengths, requests for a refresh, which
-        column it is and which is written, and when the result stream moves.
+    offer, choice, bits, lengths, refresh, columns, stream_ready : in
+        Free choices of the environment: packets, their codes, phase lengths, requests for a
+        refresh, which columns are meant, and when the result stream moves.
     probe_* : in
         Registers of sequencer and sender; connected after flattening.
     arrays_ok : Out(1)
         Write strobes never meet the phase that reads their array, last as long as they must, and
         belong to the packet offered or to the V that is pending. While a query is integrated
-        exactly the K of the writes before it have been written; while converted, exactly the V.
+        exactly the K of the writes before it have been written; while converted, exactly the V. A
+        refresh writes K and then V, each after the clock of its read, and one at a time.
     banks_ok : Out(1)
         Every phase follows the reset of what it fills, by one clock; a reset never meets a charge
         that is still wanted; a query's conversion and readout use the integrators it was put on,
         which stay the same for the phase; no set is filled while it is emptied; no clear in a
         readout; every phase has its length and belongs to a query.
     answers_ok : Out(1)
-        An answer is that of the oldest query that has none, with its tag and error; if valid, its
-        readout has ended and no other began since. The sender has room. Idle: none is owed.
+        An answer is that of the oldest query that has none, with its label and error; if valid,
+        its readout has ended and no other began since. If it is to be sent, the sender has room.
+        Idle: none is owed.
+    labels_ok : Out(1)
+        Only with ``shots`` or ``self_test``: from the end of its integration to that of its
+        conversion the gain code is the query's, and so in its readout, with the self-test's mark.
     window_ok : Out(1)
         As many advances as accepted writes, one late at most; a flush when nothing is in flight
         and for its packet; ``failed`` for a refused packet when it is taken, and nothing else.
+    codes_ok, delay_ok : Out(1)
+        Only with ``refresh``: see `WatchedColumn`; of the clocks that a packet that queries is
+        offered, each refresh costs it no more than a write and one.
     idle_ok : Out(1)
-        Idle after `idle_clk` clocks without a packet.
+        Idle a query's latency after the last packet and the last refresh that began.
     taken_ok : Out(1)
-        A packet is taken within `taken_clk` clocks in which the result stream does not stall.
+        A packet is taken within a number of clocks in which the result stream does not stall.
     helper_ok : Out(1)
         Invariant that carries the induction.
     interesting : Out(1)
@@ -1280,8 +1296,8 @@ class ReceiverMiter(Component):
 
     Members
     -------
-    data, valid, last, ready : in
-        Free choices.
+    data, valid, last, ready, refused : in
+        Free choices; the last, whether the step that the packet belongs to is refused.
     codes_ok : Out(1)
         K stays while a packet is offered. V and Q change only after a packet was taken in which
         nothing is wrong and that writes, or queries.
@@ -1301,6 +1317,7 @@ class ReceiverMiter(Component):
                 "valid": In(1),
                 "last": In(1),
                 "ready": In(1),
+                "refused": In(1),
                 "codes_ok": Out(1),
                 "interesting": Out(1),
             }
@@ -1319,6 +1336,9 @@ class ReceiverMiter(Component):
         ]
 
         taken = packet.valid & packet.ready & _good(packet.payload)
+        if self.params.heads > 1:
+            m.d.comb += dut.refused.eq(self.refused)
+            taken &= ~self.refused
         stays = {
             "k": (dut.k_codes, ~packet.valid),
             "v": (dut.v_codes, taken & packet.payload.writes),
@@ -1395,15 +1415,17 @@ def schedule_properties(*, full: bool = True) -> list[Callable[[], Row]]:
     title = "streaming: K, V and Q codes stay while they are in use"
     jobs += [
         induction_job(
-            f"{title} (9 rows, 10 lanes)", [lambda: ReceiverMiter(RECEIVER_SIZE)], [("codes_ok",)]
+            f"{title} (9 rows, 10 lanes; a head, and one of two)",
+            [lambda params=params: ReceiverMiter(params) for params in RECEIVER_SIZES],
+            [("codes_ok",)] * len(RECEIVER_SIZES),
         ),
         refutation_job(
             title,
-            lambda bug: ReceiverMiter(RECEIVER_SIZE, bug),
+            lambda bug: ReceiverMiter(RECEIVER_SIZES[-1], bug),
             RECEIVER_BUGS,
             "codes_ok",
             BUG_CLK,
-            lambda: ReceiverMiter(RECEIVER_SIZE),
+            lambda: ReceiverMiter(RECEIVER_SIZES[-1]),
         ),
     ]
     return jobs

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import ClassVar
 
 import pytest
+from amaranth.hdl import Module
+from amaranth.lib.wiring import Component, In, Out
 
 from hw.params import HeadParams
-from synth import prove, prove_window
+from synth import prove
 from synth.prove import (
     READOUT_BUGS,
     READOUT_SIZES,
@@ -64,14 +67,35 @@ def test_one_lane_is_refused():
 
 
 def test_result_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(prove, "READOUT_SIZES", ())
-    monkeypatch.setattr(prove_window, "SUBJECTS", ())
-    monkeypatch.setattr(prove_window, "FULL_SIZES", prove_window.FULL_SIZES[:1])
+    jobs = prove._readout_jobs(READOUT_SIZES[0])[:1]
+    monkeypatch.setattr(prove, "_jobs", lambda *, full: jobs * (1 + full))
+    assert len(run_proofs(tmp_path, full=True)) == 2
     rows = run_proofs(tmp_path)
     content = json.loads((tmp_path / "formal.json").read_text(encoding="utf-8"))
-    assert content["rows"] == rows
+    assert content["rows"] == rows and len(rows) == 1
     assert content["config_hash"] == HeadParams().config_hash
     assert {"amaranth", "pyosys"} <= set(content["tools"])
     assert all({"property", "method", "depth", "seconds", "status"} <= set(row) for row in rows)
     assert {row["status"] for row in rows} == {"proved"}
-    assert any("16 sub-tiles of 64 columns" in row["property"] for row in rows)
+
+
+def test_every_block_is_proved_in_short_and_in_full():
+    short, full = (prove._jobs(full=which) for which in (False, True))
+    assert len(short) < len(full)
+
+
+def test_a_switch_on_a_probe_is_refused():
+    class Switched(Component):
+        probes: ClassVar = {"probe_x": ["x"]}
+
+        def __init__(self):
+            super().__init__({"probe_x": In(1), "ok": Out(1)})
+
+        def elaborate(self, platform):
+            m = Module()
+            with m.If(self.probe_x):
+                m.d.comb += self.ok.eq(1)
+            return m
+
+    with pytest.raises(ProofError, match="Switched must hold no switch on a probe"):
+        prove._Design.of(Switched())
