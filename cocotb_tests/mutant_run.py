@@ -403,9 +403,31 @@ class MutantBench(Bench):
 
 
 class HardTraffic(Traffic):
-    """Traffic, and packets whose results are large."""
+    """Traffic, and packets whose results are large.
+
+    No token has the codes of one shortly before it: a write of the same codes to the column under
+    the pointer would look like the refresh of that column.
+    """
 
     bench: MutantBench
+
+    def __init__(self, bench: MutantBench, seed: int) -> None:
+        super().__init__(bench, seed)
+        lately = 4 * self.params.window
+        self._lately: dict[str, deque[list[int]]] = {
+            name: deque(maxlen=lately) for name in ("k", "v")
+        }
+
+    def sections(self, command: Command) -> dict[str, list[int]]:
+        """Codes that the command asks for."""
+        sections = super().sections(command)
+        top = 2**self.params.kv_bits - 1
+        for name, lately in self._lately.items():
+            if name in sections:
+                while sections[name] in lately:
+                    sections[name] = [self.rng.randint(0, top) for _ in sections[name]]
+                lately.append(sections[name])
+        return sections
 
     def extreme(self, command: Command, shot: Shot | None = None) -> None:
         """Queue a good step whose codes push results towards full scale, of either sign."""
