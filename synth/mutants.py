@@ -454,20 +454,23 @@ def _judge_survivor(pool: _Pool, mutant: NetlistMutant) -> str:
         "connect -set mutsel 1'1",
         "cd ..",
     ]
-    log = run_yosys(
-        *pair,
-        "equiv_make gold gate equiv",
-        "hierarchy -top equiv",
-        "cd equiv",
-        # Points of comparison that the change reaches without passing another one. The logic of
-        # all others is the same, so that all are equal if these follow from the others.
-        "select -set cone c:*mutate.cc* %co*:-$equiv",
-        "select -set reached @cone %co2 t:$equiv %i",
-        "equiv_simple -undef @reached",
-        "equiv_status @reached",
-    )
-    if "Equivalence successfully proven" in log:
-        return "proved equivalent: no state and no input can tell it from the original"
+    # With undefined values as values of their own, and without: a comparison whose other bits
+    # already differ says 0 of a bit that is undefined, and of its inverse may say nothing.
+    for values, option in (("", "-undef"), (" of zeros and ones", "")):
+        log = run_yosys(
+            *pair,
+            "equiv_make gold gate equiv",
+            "hierarchy -top equiv",
+            "cd equiv",
+            # Points of comparison that the change reaches without passing another one. The logic
+            # of all others is the same, so that all are equal if these follow from the others.
+            "select -set cone c:*mutate.cc* %co*:-$equiv",
+            "select -set reached @cone %co2 t:$equiv %i",
+            f"equiv_simple {option} @reached",
+            "equiv_status @reached",
+        )
+        if "Equivalence successfully proven" in log:
+            return f"proved equivalent: no state and no input{values} can tell it from the original"
     try:
         log = run_yosys(
             *pair,
