@@ -126,6 +126,13 @@ def _check_quantity(value: Any, rule: Mapping[str, Any], path: str) -> None:
                 )
 
 
+def _check_count(path: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{path} must be an int, not {value!r}")
+    if value < 0:
+        raise ValueError(f"{path} must not be negative, not {value!r}")
+
+
 class _Section:
     """Checks of every quantity on construction; a subclass adds those that join several."""
 
@@ -192,7 +199,9 @@ class CellCurve(_Section):
     out_us: float | None = quantity("µS", low=0.0, optional=True)
     """output conductance that loads the line: largest over the levels"""
     tc_per_k: float | None = quantity("1/K", optional=True)
-    """change of the current with temperature, relative, from 27 °C"""
+    """change of the current with temperature, relative to that at 27 °C"""
+    tc_ua_per_k: float | None = quantity("µA/K", optional=True)
+    """change with temperature that does not follow the current: its zero moves"""
 
     def _check(self) -> None:
         if (self.v_store_v is None) != (self.i_out_ua is None):
@@ -225,6 +234,8 @@ class PulseCharge(_Section):
     v_store_v: Row = quantity("V", ndim=1, rises=True)  #: stored voltages
     charge_fc: Rows = quantity("fC", ndim=2)  #: ``(v_store, pulse)``; 1 fC is 1 µA·ns
     edge_ns: float | None = quantity("ns", above=0.0, optional=True)  #: rise and fall time
+    edge_fc: Row | None = quantity("fC", ndim=1, optional=True)
+    """charge of a pulse's edges, whatever its length: ``charge = i_out * pulse + edge``"""
     kickback_v: Row | None = quantity("V", ndim=1, optional=True)
     """change of the stored voltage while the longest pulse lasts, ``(v_store,)``"""
     kickback_kept_v: Row | None = quantity("V", ndim=1, optional=True)
@@ -235,6 +246,7 @@ class PulseCharge(_Section):
         self._check_shape(
             "charge_fc", (stored, len(self.pulse_ns)), "pulses.v_store_v, pulses.pulse_ns"
         )
+        self._check_shape("edge_fc", (stored,), "pulses.v_store_v")
         self._check_shape("kickback_v", (stored,), "pulses.v_store_v")
         self._check_shape("kickback_kept_v", (stored,), "pulses.v_store_v")
 
@@ -253,13 +265,12 @@ class Mismatch(_Section):
 
     gain_sigma: float = quantity("1", low=0.0)  #: of the slope, relative
     offset_sigma_ua: float = quantity("µA", low=0.0)  #: of the current
+    residual_ua: float | None = quantity("µA", low=0.0, optional=True)
+    """root mean square of what gain and offset leave of the drawn cells"""
     cells: int = 0  #: cells drawn; 0 if not from a simulation
 
     def _check(self) -> None:
-        if isinstance(self.cells, bool) or not isinstance(self.cells, int):
-            raise TypeError(f"mismatch.cells must be an int, not {self.cells!r}")
-        if self.cells < 0:
-            raise ValueError(f"mismatch.cells must not be negative, not {self.cells!r}")
+        _check_count("mismatch.cells", self.cells)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,6 +288,8 @@ class Leakage(_Section):
     temperature_c: float = quantity("°C", above=-273.15)
     v_rest_v: float = quantity("V")  #: voltage that the cell leaks towards
     tau_s: float = quantity("s", above=0.0)  #: time constant of the deviation from it
+    tau_error_v: float | None = quantity("V", low=0.0, optional=True)
+    """largest error of the exponential while no level has moved by more than half a step"""
     retention_s: float | None = quantity("s", above=0.0, optional=True)
     """until the fastest level has moved by half a step of the stored code"""
     time_s: Row | None = quantity("s", ndim=1, low=0.0, rises=True, least=2, optional=True)
@@ -304,6 +317,7 @@ class ConverterFigures(_Section):
 
     _path = "converter."
 
+    converters: int = 0  #: converters drawn; 0 if not from a simulation
     saturation_ua: float = quantity("µA", above=0.0)
     """mean current over the longest pulse in, that gives the longest pulse out"""
     offset_sigma_counts: float | None = quantity("1", low=0.0, optional=True)
@@ -315,12 +329,13 @@ class ConverterFigures(_Section):
     """from the crossing to the end of the pulse, systematic; a digital side subtracts it"""
     charge_fc: Row | None = quantity("fC", ndim=1, rises=True, least=2, optional=True)
     """charges of the transfer table"""
-    pulse_ns: Row | None = quantity("ns", ndim=1, low=0.0, least=2, optional=True)
-    """pulse lengths, ``(charge,)``"""
+    pulse_ns: Row | None = quantity("ns", ndim=1, least=2, optional=True)
+    """pulse lengths, ``(charge,)``; negative for negative charge"""
     nonlinearity_counts: float | None = quantity("1", low=0.0, optional=True)
-    """largest deviation of the table from its line, between 0 and saturation"""
+    """largest deviation of the table from ideal, between zero charge and saturation"""
 
     def _check(self) -> None:
+        _check_count("converter.converters", self.converters)
         if (self.charge_fc is None) != (self.pulse_ns is None):
             raise ValueError("converter.charge_fc and converter.pulse_ns must be given both or not")
         if self.charge_fc is not None and self.pulse_ns is not None:
@@ -352,7 +367,9 @@ class Energy(_Section):
     read_edge_pj: float | None = quantity("pJ", low=0.0, optional=True)
     """one cell, per pulse whatever its length: gates of the input"""
     conversion_pj: float | None = quantity("pJ", low=0.0, optional=True)
-    """one conversion of one converter, at half of its longest pulse"""
+    """one conversion to phi, at half of its longest pulse"""
+    output_conversion_pj: float | None = quantity("pJ", low=0.0, optional=True)
+    """one conversion to counts, likewise"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -381,6 +398,8 @@ class DevicePreset(_Section):
     noise charge grows with the root of the pulse length"""
     write_ns: float | None = quantity("ns", above=0.0, optional=True)
     """until the slowest level is within half a step of the stored code"""
+    written_v: Row | None = quantity("V", ndim=1, optional=True)
+    """stored voltage of each level once its write has ended: what the write's edge leaves"""
     leakage: tuple[Leakage, ...] = ()  #: one per temperature, rising
     score_converter: ConverterFigures | None = None  #: between the arrays: phi
     output_converter: ConverterFigures | None = None  #: behind array 2: signed counts
@@ -409,6 +428,7 @@ class DevicePreset(_Section):
             raise ValueError(
                 f"levels_v must hold a power of two of levels, not {len(self.levels_v)!r}"
             )
+        self._check_shape("written_v", (len(self.levels_v),), "levels_v")
         table = self.cell.v_store_v
         margin = 1e-9
         if table is not None and not (
