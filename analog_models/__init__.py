@@ -3,15 +3,17 @@
 from analog_models.cell import Cell, PolynomialCell, TabulatedCell
 from analog_models.converter import ChargeToPulse, SignedChargeToPulse
 from analog_models.dac import Dac, LevelCurrents, level_currents
+from analog_models.device import DevicePreset
 from analog_models.functional import Attention, FunctionalHead, Result, attend
 from analog_models.head import AnalogProtocolError, SteppedHead, pack_bits, unpack_bits
 from analog_models.params import A_LEVEL, LEVEL_MAX, S_LEVEL, AnalogParams
-from analog_models.presets import CELLS, LEVEL_CURRENTS_UA, resolve_cell
+from analog_models.presets import CELLS, DEVICES, LEVEL_CURRENTS_UA, resolve_cell, resolve_device
 from analog_models.subtile import SubTiles
 
 __all__ = [
     "A_LEVEL",
     "CELLS",
+    "DEVICES",
     "LEVEL_CURRENTS_UA",
     "LEVEL_MAX",
     "S_LEVEL",
@@ -21,6 +23,7 @@ __all__ = [
     "Cell",
     "ChargeToPulse",
     "Dac",
+    "DevicePreset",
     "FunctionalHead",
     "LevelCurrents",
     "PolynomialCell",
@@ -33,5 +36,6 @@ __all__ = [
     "level_currents",
     "pack_bits",
     "resolve_cell",
+    "resolve_device",
     "unpack_bits",
 ]
