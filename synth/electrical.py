@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,7 +16,17 @@ from scipy.interpolate import RegularGridInterpolator
 
 from synth.liberty import Group, LibertyError, Library, parse_liberty, truth_table
 
-__all__ = ["Arc", "CellData", "Electrical", "Pin", "PowerArc", "Table", "read_electrical"]
+__all__ = [
+    "EDGES",
+    "Arc",
+    "CellData",
+    "Electrical",
+    "Pin",
+    "PowerArc",
+    "Table",
+    "read_electrical",
+    "units_of",
+]
 
 Floats = NDArray[np.float64]
 
@@ -24,6 +35,7 @@ _SLEW = ("input_net_transition", "input_transition_time")
 _LOAD = ("total_output_net_capacitance", "equal_or_opposite_output_net_capacitance")
 _SCALE = {"f": 1e-15, "p": 1e-12, "n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0, "k": 1e3}
 _UNIT = re.compile(r"^\s*([\d.eE+-]*)\s*([fpnumk]?)([a-zA-Z]+)\s*$")
+#: Edges of a pin, in the order of arrays.
 EDGES = ("rise", "fall")
 
 
@@ -40,17 +52,24 @@ class Table:
         slew, load = np.broadcast_arrays(
             np.asarray(slew_ns, dtype=np.float64), np.asarray(load_pf, dtype=np.float64)
         )
-        kept = [i for i, points in enumerate(self.points) if len(points) > 1]
-        index = tuple(slice(None) if i in kept else 0 for i in range(len(self.points)))
-        values = self.values[index]
-        if not kept:
-            return np.full(slew.shape, float(values))
-        where = [slew if self.axes[i] == "slew" else load for i in kept]
-        grid = RegularGridInterpolator(
-            [self.points[i] for i in kept], values, bounds_error=False, fill_value=None
-        )
+        axes, grid = self._grid
+        if grid is None:
+            return np.full(slew.shape, float(self.values.flat[0]))
+        where = [slew if axis == "slew" else load for axis in axes]
         found: Floats = grid(np.stack(where, axis=-1)).reshape(slew.shape)
         return found
+
+    @cached_property
+    def _grid(self) -> tuple[tuple[str, ...], RegularGridInterpolator | None]:
+        """Axes with more than one point, and what interpolates over them."""
+        kept = [i for i, points in enumerate(self.points) if len(points) > 1]
+        index = tuple(slice(None) if i in kept else 0 for i in range(len(self.points)))
+        if not kept:
+            return (), None
+        grid = RegularGridInterpolator(
+            [self.points[i] for i in kept], self.values[index], bounds_error=False, fill_value=None
+        )
+        return tuple(self.axes[i] for i in kept), grid
 
 
 @dataclass(frozen=True, eq=False)
@@ -345,6 +364,12 @@ def read_electrical(library: Library, cells: Sequence[str]) -> Electrical:
         return _read(library, cells)
     except LibertyError as error:
         raise LibertyError(f"{library.path.name}: {error}") from None
+
+
+def units_of(library: Library) -> tuple[float, float]:
+    """Units of time and capacitance of the library's file, in ns and pF."""
+    units = _units(parse_liberty(library.text(), tables_of=frozenset()))
+    return units.time, units.cap
 
 
 def _read(library: Library, cells: Sequence[str]) -> Electrical:
