@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synth.gate_graph import GateGraph
-from synth.gate_sim import Simulation
+from synth.gate_sim import DelaySimulation, Simulation
+from synth.loads import Transitions
 
-__all__ = ["PHASES", "History", "NetlistError", "Recording", "simulate"]
+__all__ = ["PHASES", "History", "NetlistError", "Recording", "simulate", "transitions_with_delays"]
 
 Bits = NDArray[np.uint8]
 
@@ -171,3 +172,47 @@ def simulate(
         if on_progress and clock % 256 == 0:
             on_progress(clock, clocks)
     return History(graph, packed, passed, keep_from)
+
+
+def transitions_with_delays(
+    history: History,
+    clocks: range,
+    delays: Transitions,
+    *,
+    tick_ns: float,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> NDArray[np.int64]:
+    """Transitions of every net over clocks, glitches included.
+
+    Parameters
+    ----------
+    history
+        Settled values, from the clock before on.
+    clocks
+        Clocks that are simulated.
+    delays
+        Delays of gates and flip-flops.
+    tick_ns
+        What delays are rounded to.
+    on_progress
+        Called with clocks done and clocks in all.
+
+    Raises
+    ------
+    NetlistError
+        A clock does not end with the values it settles to.
+    """
+
+    def ticks(delay: NDArray[np.float64]) -> NDArray[np.int64]:
+        return np.maximum(1, np.rint(delay / tick_ns)).astype(np.int64)
+
+    simulation = DelaySimulation(history.graph, ticks(delays.rows), ticks(delays.copies))
+    values = history.values(range(clocks.start - 1, clocks.start))[0]
+    for clock in clocks:
+        after = history.values(range(clock, clock + 1))[0]
+        simulation.clock(values, after)
+        if not np.array_equal(values, after):
+            raise NetlistError(f"clock {clock} ends with other values with delays than without")
+        if on_progress and clock % 16 == 0:
+            on_progress(clock - clocks.start, len(clocks))
+    return simulation.transitions

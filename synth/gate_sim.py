@@ -7,7 +7,7 @@ is more than without is glitches. Both end every clock with the same values.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from synth.gate_graph import ONE, GateGraph, Rows
 
-__all__ = ["DelaySimulation", "Simulation", "pack_ports"]
+__all__ = ["DelaySimulation", "Simulation"]
 
 Bits = NDArray[np.uint8]
 
@@ -223,19 +223,3 @@ class DelaySimulation:
                 ):
                     wheel.setdefault(int(time), []).append(part)
         return last
-
-
-def pack_ports(
-    graph: GateGraph, names: Sequence[str], values: Mapping[str, Sequence[int]]
-) -> tuple[NDArray[np.int64], Bits]:
-    """Nets of ports and their bits by clock, from integers; (clocks, nets)."""
-    nets, columns = [], []
-    for name in names:
-        port = graph.ports[name]
-        width = len(port.nets)
-        size = -(-width // 8)
-        raw = b"".join(value.to_bytes(size, "little") for value in values[name])
-        bits = np.frombuffer(raw, np.uint8).reshape(-1, size)
-        columns.append(np.unpackbits(bits, axis=1, bitorder="little")[:, :width])
-        nets.append(port.nets)
-    return np.concatenate(nets), np.concatenate(columns, axis=1)

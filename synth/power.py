@@ -115,15 +115,16 @@ class EnergyModel:
     # --- terms ------------------------------------------------------------------------------
     def _terms(self) -> Iterator[_Term]:
         half_cv2 = 0.5 * self.graph.electrical.voltage_v**2
-        nets = np.arange(2, self.graph.nets)
-        clock = self._is_clock[nets]
+        nets = np.flatnonzero(~self._is_clock)[2:]
         for edge in (0, 1):
             for part, load in (("pins", self._loads.pins), ("wires", self._loads.wires)):
-                for some, name in ((~clock, part), (clock, "clock_pins")):
-                    at = nets[some]
-                    yield _Term(at, edge, half_cv2 * load[at], self._loads.block[at], name)
+                yield _Term(nets, edge, half_cv2 * load[nets], self._loads.block[nets], part)
         for kind in self.graph.kinds.values():
             for pin in kind.data.pins.values():
+                on = np.flatnonzero(self._is_clock[kind.pins[pin.name]])
+                if not pin.output and len(on):  # a pulse charges the pin and discharges it
+                    energy = np.full(len(on), 2 * half_cv2 * pin.cap_pf)
+                    yield _Term(kind.pins[pin.name][on], 0, energy, kind.blocks[on], "clock_pins")
                 if pin.power:
                     yield from self._internal(kind, pin.name, pin.power, pin.output)
         yield from self._tree(half_cv2)

@@ -52,6 +52,7 @@ class TimingPath:
 
     start: str
     end: str
+    block: str  #: that it ends in
     slack_ps: float
     stages: tuple[Stage, ...]
 
@@ -308,7 +309,8 @@ def _path(body: str, end: Endpoint, names: _Names, unit: float) -> TimingPath:
         begin = stages[0].net or stages[0].instance
     else:
         begin = start.removeprefix("p_")
-    return TimingPath(begin, _shown(end.pin, names), round(end.slack_ps, 1), tuple(stages))
+    shown = _shown(end.pin, names)
+    return TimingPath(begin, shown, end.block, round(end.slack_ps, 1), tuple(stages))
 
 
 def _run(folder: Path, commands: Sequence[str]) -> str:
