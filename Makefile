@@ -17,6 +17,10 @@
 #                                   head; PROCESSES=2 simulations at a time
 #   make gates PACKETS=300          small heads as netlists of cells, unknown at power-up; LIBERTY=file
 #   make area [LIBERTY=file]        cells, area and gate equivalents by block; what features cost
+#   make timing [LIBERTY=file]      netlist of cells, highest clock, slowest paths; CLOCK_PS=, EFFORT=
+#   make energy [LIBERTY=file]      the netlist at work on real tokens: energy per token by block and
+#                                   phase; TOKENS= that stream
+#                                   LIBERTY may name several files that make one library
 #   make retention TOKENS=1200      what leakage costs real tokens, and what refresh gives back
 #   make calibrate [SEED=0]         offsets of converters before and after trimming; PRESET=, SET=
 #   make bench                      speed ratios against named limits
@@ -30,6 +34,8 @@
 TRACE = --tokens $(TOKENS) --seed $(SEED) $(if $(LAYER),--layer $(LAYER)) $(if $(HEAD),--head $(HEAD))
 SHAPE = $(if $(SCHEDULE),--schedule $(SCHEDULE)) $(foreach setting,$(SET),--set $(setting))
 SETTINGS = $(if $(READOUT),--readout $(READOUT)) $(SHAPE)
+LIBRARY = $(foreach file,$(LIBERTY),--liberty '$(file)')
+FLOW = $(LIBRARY) $(if $(CLOCK_PS),--clock $(CLOCK_PS)) $(if $(EFFORT),--effort $(EFFORT))
 GAINCELL := .venv/bin/gaincell
 PYTHON := .venv/bin/python
 
@@ -44,15 +50,18 @@ LAYER ?=
 HEAD ?=
 SIMULATOR ?= verilator
 LIBERTY ?=
+CLOCK_PS ?=
+EFFORT ?=
 SET ?=
 MUTANTS ?= 500
 
-.PHONY: demo setup test verilog registers package cosim cosim-all soak gates area retention calibrate \
+.PHONY: demo setup test verilog registers package cosim cosim-all soak gates area timing energy retention \
+  calibrate \
   bench formal formal-full mutants report docs docs-check lint clean distclean
 
 demo: .venv/.ready
 	$(GAINCELL) demo --preset $(PRESET) $(TRACE) --simulator $(SIMULATOR) \
-	  $(if $(LIBERTY),--liberty '$(LIBERTY)') $(SETTINGS)
+	  $(LIBRARY) $(SETTINGS)
 
 setup: .venv/.ready
 .venv/.ready: pyproject.toml requirements/constraints.txt requirements/data.txt tools/setup.sh
@@ -77,10 +86,17 @@ soak: .venv/.ready
 
 gates: .venv/.ready
 	$(GAINCELL) gates --seed $(SEED) $(if $(findstring command,$(origin PACKETS)),--packets $(PACKETS)) \
-	  $(if $(LIBERTY),--liberty '$(LIBERTY)')
+	  $(LIBRARY)
 
 area: .venv/.ready
-	$(GAINCELL) area --preset $(PRESET) $(if $(LIBERTY),--liberty '$(LIBERTY)') $(SHAPE)
+	$(GAINCELL) area --preset $(PRESET) $(LIBRARY) $(SHAPE)
+
+timing: .venv/.ready
+	$(GAINCELL) timing --preset $(PRESET) $(FLOW) $(SETTINGS)
+
+energy: .venv/.ready
+	$(GAINCELL) energy --preset $(PRESET) --seed $(SEED) $(FLOW) $(SETTINGS) \
+	  $(if $(findstring command,$(origin TOKENS)),--tokens $(TOKENS))
 
 retention: .venv/.ready
 	$(GAINCELL) retention $(TRACE)

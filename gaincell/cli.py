@@ -21,6 +21,17 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from gaincell.silicon import (
+    ClockOption,
+    EffortOption,
+    GatingOption,
+    HierarchyOption,
+    WireOption,
+    flow_of,
+    show_energy,
+    show_timing,
+    wires_of,
+)
 from hw.params import READOUTS, SCHEDULES, HeadParams
 from hw.presets import PRESETS, preset
 from sim.results import ROOT, write_result
@@ -61,7 +72,8 @@ SetOption = Annotated[
     typer.Option("--set", metavar="NAME=VALUE", help="Change one parameter of the preset."),
 ]
 LibertyOption = Annotated[
-    Path | None, typer.Option("--liberty", help="Cell library, .lib or .lib.gz.")
+    list[Path] | None,
+    typer.Option("--liberty", help="Cell library, .lib or .lib.gz; several make one."),
 ]
 
 
@@ -448,6 +460,45 @@ def area(
     console.print(area_table(result))
     if compare:
         console.print(variant_table(result))
+
+
+@app.command()
+def timing(
+    name: PresetOption = Preset.default,
+    readout: ReadoutOption = None,
+    schedule: ScheduleOption = None,
+    settings: SetOption = None,
+    liberty: LibertyOption = None,
+    clock: ClockOption = None,
+    effort: EffortOption = "normal",
+    hierarchy: HierarchyOption = "kept",
+    gating: GatingOption = True,
+    wire: WireOption = 0.2,
+) -> None:
+    """Map the head to cells and time it; highest clock, slowest paths."""
+    params = _params(name, readout, schedule, settings)
+    flow = flow_of(clock, effort, hierarchy, gating)
+    show_timing(console, params, liberty, flow, wires_of(wire))
+
+
+@app.command()
+def energy(
+    count: Annotated[int, typer.Option("--tokens", min=2, help="Real tokens to stream.")] = 256,
+    seed: SeedOption = 0,
+    name: PresetOption = Preset.default,
+    readout: ReadoutOption = None,
+    schedule: ScheduleOption = None,
+    settings: SetOption = None,
+    liberty: LibertyOption = None,
+    clock: ClockOption = None,
+    effort: EffortOption = "normal",
+    gating: GatingOption = True,
+    wire: WireOption = 0.2,
+) -> None:
+    """Simulate the head's netlist with real tokens; energy per token by block and phase."""
+    params = _params(name, readout, schedule, settings)
+    flow = flow_of(clock, effort, "kept", gating)
+    show_energy(console, params, liberty, flow, wires_of(wire), count, seed)
 
 
 @app.command()

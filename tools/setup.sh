@@ -12,7 +12,8 @@ venv=.venv
 #   ccache               builds the same simulator only once
 #   iverilog             the second simulator
 #   qflow-tech-osu018    the OSU 0.18 um standard-cell library
-packages="python3-venv libpython3.11 perl make g++ ccache iverilog qflow-tech-osu018"
+#   opensta              static timing of netlists
+packages="python3-venv libpython3.11 perl make g++ ccache iverilog qflow-tech-osu018 opensta"
 
 missing=""
 if command -v dpkg-query >/dev/null 2>&1; then
@@ -21,7 +22,7 @@ if command -v dpkg-query >/dev/null 2>&1; then
         [ "$status" = "install ok installed" ] || missing="$missing $package"
     done
 else
-    for program in perl make g++ iverilog; do
+    for program in perl make g++ iverilog sta; do
         command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
     done
 fi
