@@ -21,6 +21,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from gaincell.metrics import metrics
 from hw.params import READOUTS, SCHEDULES, HeadParams
 from hw.presets import PRESETS, preset
 from sim.results import ROOT, write_result
@@ -35,6 +36,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.command()(metrics)
 console = Console()
 
 _INTERRUPTED = 130  # status of a program that Ctrl-C ended
@@ -525,12 +527,20 @@ def mutants(
 
 
 @app.command()
-def report() -> None:
-    """Write build/report/index.html from what has been run."""
+def report(
+    node_nm: Annotated[
+        int | None,
+        typer.Option(
+            "--node-nm", help="Technology node of the library, if its name does not tell."
+        ),
+    ] = None,
+) -> None:
+    """Write build/report/index.html and silicon.json from what has been run."""
     from sim.report import terminal_summary, write_report
 
+    page = write_report(node_nm=node_nm)
     console.print(terminal_summary())
-    console.print(f"report: {_shown(write_report())}")
+    console.print(f"report: {_shown(page)}, silicon.json")
 
 
 @app.command()
@@ -556,7 +566,7 @@ def demo(
     cosim(readout=readout, simulator=simulator, **source, **shape)
     area(liberty=liberty, **shape)
     draw_pictures()
-    report()
+    report(node_nm=None)
 
 
 @app.command()

@@ -37,7 +37,8 @@ class Row:
 
     def as_dict(self) -> dict[str, Any]:
         """Fields and ratio."""
-        return dataclasses.asdict(self) | {"ratio": self.ratio}
+        fields = dataclasses.asdict(self)
+        return fields | {"origins": list(self.origins), "ratio": self.ratio}
 
 
 def compare(
@@ -53,7 +54,7 @@ def compare(
     params
         The head.
     figures
-        Those of `sim.silicon.build_silicon`, each with ``value``, ``method``, ``library``, ``error``.
+        Those of `sim.silicon.build_silicon`: ``value``, ``method``, ``library``, ``error`` of each.
     analog
         ``qk_pj``, ``phi_v_pj`` and ``dac_pj`` of ours, and the ``method``.
     clock_ns
@@ -92,9 +93,8 @@ def compare(
         return Row(group="Energy per multiply-accumulate", unit="fJ", digits=1, **fields)
 
     def space(**fields: Any) -> Row:
-        return Row(
-            group="Area per head", unit="mm²", digits=4, origins=("timing", "area"), **fields
-        )
+        of = {"group": "Area per head", "unit": "mm²", "origins": ("timing", "area")}
+        return Row(digits=4, **of, **fields)
 
     def efficiency(**fields: Any) -> Row:
         return Row(group="Efficiency", digits=1, more_is_better=True, **fields)

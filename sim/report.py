@@ -140,7 +140,8 @@ def _percent(value: float, digits: int = 0) -> str:
 
 def _signed(value: float) -> str:
     """Share with its sign."""
-    return f"{100 * value:+.0f}\u202f%".replace("-", "−")
+    digits = 0 if abs(value) >= 0.095 else 1
+    return f"{100 * value:+.{digits}f}\u202f%".replace("-", "−")
 
 
 def _figure(value: float | None, digits: int = 0) -> str:
@@ -291,7 +292,7 @@ def _tools(result: Mapping[str, Any]) -> str:
     return ", ".join(f"{tool} {version}" for tool, version in result.get("tools", {}).items())
 
 
-def write_report(report_dir: Path | None = None) -> Path:
+def write_report(report_dir: Path | None = None, *, node_nm: int | None = None) -> Path:
     """Write ``index.html`` from the results and pictures in a folder; one file, no scripts.
 
     What is missing is said on the page, with the command that makes it.
@@ -300,6 +301,8 @@ def write_report(report_dir: Path | None = None) -> Path:
     ----------
     report_dir
         Folder of the results; ``build/report`` by default.
+    node_nm
+        Node of the library of the last run, if its name does not tell.
 
     Returns
     -------
@@ -313,7 +316,9 @@ def write_report(report_dir: Path | None = None) -> Path:
     """
     report = _folder(report_dir)
     results = {name: _load(report, name) for name in COMMANDS}
-    silicon = build_silicon(report) if any(results[name] for name in _SILICON) else None
+    silicon = (
+        build_silicon(report, node_nm=node_nm) if any(results[name] for name in _SILICON) else None
+    )
     draw_pictures(report)
     cosim, area = results["cosim"], results["area"]
     environment = Environment(

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hw.layer import AttentionLayer
+from hw.packet import Command
 from hw.params import HeadParams
 from hw.presets import PRESETS
 from sim.comparison import compare, compare_gpus
 from sim.published import PAPER
+from sim.reference.layer import head_interval_clk, head_latency_clk
 from sim.results import ROOT, write_result
 from synth.scaling import (
     GATE_28NM_UM2,
@@ -278,7 +279,7 @@ def _analog(report: Path) -> dict[str, Any]:
         "qk_pj": PAPER.qk_pj,
         "phi_v_pj": PAPER.phi_v_pj,
         "dac_pj": PAPER.dac_pj,
-        "method": "published constants",
+        "method": AS_PRINTED,
         "library": "published 28 nm cell",
     }
 
@@ -309,19 +310,18 @@ def build_silicon(
     """
     report = report_dir or ROOT / "build" / "report"
     results = measured_results(report)
-    params, own = _shown(report, results)
+    params, config_hash, own = _shown(report, results)
     file = libraries_file or LIBRARIES
     kept = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.exists() else []
     measured = {(row["library"], row["config_hash"]): Measured(**row) for row in kept}
     for key, by_job in results.items():
         measured[key] = _measured(*key, by_job, node_nm if key[0] == own else None)
     errors = scaling_errors(list(measured.values()))
-    ours = [one for one in measured.values() if one.config_hash == params.config_hash]
+    ours = [one for one in measured.values() if one.config_hash == config_hash]
     ours.sort(key=lambda one: one.library != own)  # the library of the last run first
     scaled = _scaled(ours, errors)
-    mine = measured.get((own, params.config_hash))
+    mine = measured.get((own, config_hash))
 
-    head = AttentionLayer(params)
     analog = _analog(report)
     analog_pj = analog["qk_pj"] + analog["phi_v_pj"] + analog["dac_pj"]
     energy, area, delay = (_figure(scaled, metric, own) for metric in ("energy", "area", "delay"))
@@ -338,14 +338,14 @@ def build_silicon(
         "digital_area_mm2_28nm": _times(area, 1e-6 / params.heads) | {"unit": "mm² per head"},
         "fmax_mhz_28nm": _inverse(delay) | {"unit": "MHz"},
         "latency_clk": {
-            "value": head.latency_clk,
+            "value": head_latency_clk(params, Command.WRITE_QUERY),
             "library": None,
             "method": counted,
             "error": 0.0,
             "unit": "clocks",
         },
         "interval_clk": {
-            "value": head.interval_clk,
+            "value": head_interval_clk(params),
             "library": None,
             "method": counted,
             "error": 0.0,
@@ -377,12 +377,12 @@ def build_silicon(
         "nodes": _nodes(mine) if mine else [],
         "libraries": [dataclasses.asdict(one) for one in ours],
         "clock_ns": CLOCK_NS,
-        "config_hash": params.config_hash,
+        "config_hash": config_hash,
         "params": params.as_dict(),
         "missing": [
             command
             for job, command in JOBS.items()
-            if job not in results.get((own, params.config_hash), {})
+            if job not in results.get((own, config_hash), {})
         ],
     }
     result["comparison"] = compare(params, figures, analog, CLOCK_NS)
@@ -393,27 +393,37 @@ def build_silicon(
             tools |= one["tools"]
     result["measured_with"] = tools
     write_result(
-        "silicon", result, config_hash=params.config_hash, tools=["amaranth"], report_dir=report
+        "silicon",
+        result,
+        config_hash=result["config_hash"],
+        tools=["amaranth"],
+        report_dir=report,
     )
     return result
 
 
 def _shown(
     report: Path, results: Mapping[tuple[str, str], Mapping[str, Mapping[str, Any]]]
-) -> tuple[HeadParams, str]:
-    """The head and the library of the report: the default head if measured, else the last one."""
+) -> tuple[HeadParams, str, str]:
+    """Head, configuration hash and library of the report.
+
+    The default head's, if it has been measured, else the last run's; and the library that most is
+    measured on.
+    """
     params = PRESETS["default"]
+    config_hash = params.config_hash
     last = [
         json.loads(path.read_text(encoding="utf-8"))
         for path in (report / f"{job}.json" for job in JOBS)
         if path.exists()
     ]
-    if last and all(config_hash != params.config_hash for _, config_hash in results):
-        params = _params(last[0]["params"])
+    if last and all(measured != config_hash for _, measured in results):
+        config_hash, params = last[0]["config_hash"], _params(last[0]["params"])
     names = [result["library"]["name"] for result in last]
     names += [library for library, _ in results]
-    of_head = [name for name in names if (name, params.config_hash) in results]
-    return params, of_head[0] if of_head else ""
+    of_head = [name for name in names if (name, config_hash) in results]
+    own = max(of_head, key=lambda name: len(results[name, config_hash]), default="")
+    return params, config_hash, own
 
 
 def _params(fields: Mapping[str, Any]) -> HeadParams:
