@@ -168,16 +168,16 @@ def _silicon_cards(silicon: Mapping[str, Any]) -> list[dict[str, str]]:
     cards = []
     for name, label, digits, unit in (
         ("digital_energy_pj_28nm", "digital energy per token and head, scaled to 28 nm", 0, "pJ"),
-        ("digital_area_mm2_28nm", "digital area per head, scaled to 28 nm", 4, "mm²"),
+        ("digital_area_mm2_28nm", "digital area per head, scaled to 28 nm", 3, "mm²"),
         ("fmax_mhz_28nm", "highest clock, scaled to 28 nm", 0, "MHz"),
     ):
         figure = silicon["figures"][name]
         if figure["value"] is None:
             continue
-        error = "error not known" if figure["error"] is None else _signed(figure["error"])
+        error = " not known" if figure["error"] is None else f": {_signed(figure['error'])}"
         cards.append(
             {
-                "label": f"{label} (method's error: {error})",
+                "label": f"{label} (method's error{error})",
                 "value": f"{_figure(figure['value'], digits)}\u202f{unit}",
                 "mood": "",
             }

@@ -20,7 +20,7 @@ from hw.presets import PRESETS
 from sim.comparison import compare, compare_gpus
 from sim.published import PAPER
 from sim.reference.layer import head_interval_clk, head_latency_clk
-from sim.results import ROOT, write_result
+from sim.results import ROOT, write_result, write_text_whole
 from synth.scaling import (
     GATE_28NM_UM2,
     METHODS,
@@ -39,6 +39,7 @@ __all__ = [
     "LIBRARIES",
     "Measured",
     "build_silicon",
+    "keep_libraries",
     "measured_results",
     "scaling_errors",
 ]
@@ -392,6 +393,23 @@ def build_silicon(
         for one in by_job.values():
             tools |= one["tools"]
     result["measured_with"] = tools
+    _write(result, report)
+    return result
+
+
+def keep_libraries(silicon: Mapping[str, Any], libraries_file: Path = LIBRARIES) -> None:
+    """Keep the measurements of all libraries, for where only one of them is installed."""
+    rows = sorted(silicon["libraries"], key=lambda row: row["library"])
+    write_text_whole(libraries_file, json.dumps({"rows": rows}, indent=2) + "\n")
+
+
+def _write(result: Mapping[str, Any], report: Path) -> None:
+    """Write ``silicon.json``, unless it says the same already: then it keeps its date."""
+    path = report / "silicon.json"
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if json.loads(json.dumps(result)).items() <= before.items():
+            return
     write_result(
         "silicon",
         result,
@@ -399,7 +417,6 @@ def build_silicon(
         tools=["amaranth"],
         report_dir=report,
     )
-    return result
 
 
 def _shown(

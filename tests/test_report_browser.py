@@ -64,7 +64,8 @@ def measured(page: Path, width: int) -> dict[str, int]:
     """What the browser says of the page, asked by a script that is in a copy of it only."""
     script = """<script>addEventListener("load", () => {
       const wide = [...document.querySelectorAll("main *")].filter(e => !e.closest(".scroll")
-        && e.getBoundingClientRect().right > innerWidth + 1).length;
+        && (e.getBoundingClientRect().right > innerWidth + 1
+        || (e.matches("li, p, figure") && e.scrollWidth > e.clientWidth + 1))).length;
       const images = [...document.images];
       document.title = ["wide", wide, "images", images.length, "broken",
         images.filter(i => !i.complete || !i.naturalWidth).length, "height",
