@@ -14,10 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from sim.figures import draw_area, draw_waveform, wave_phases
+from sim.metrics import METRICS, RULES, read_rules
 from sim.published import PAPER
 from sim.results import ROOT, write_text_whole
 from sim.silicon import CHOSEN, build_silicon
-from sim.silicon_figures import draw_energy, draw_floorplan, draw_times
+from sim.silicon_figures import draw_energy, draw_floorplan, draw_history, draw_times
 from synth.scaling import GATE_28NM_UM2
 
 __all__ = ["COMMANDS", "draw_pictures", "terminal_summary", "write_report"]
@@ -40,6 +41,7 @@ _PICTURE_COMMANDS = {
     "energy": "make energy report",
     "floorplan": "make timing report",
     "times": "make report",
+    "history": "make metrics-update report",
 }
 #: Results that silicon figures are made from.
 _SILICON = ("area", "timing", "energy")
@@ -97,6 +99,9 @@ def draw_pictures(report_dir: Path | None = None) -> list[Path]:
         if not picture.exists() or picture.stat().st_mtime < made_from.stat().st_mtime:
             assert silicon is not None
             written += _draw_silicon(name, picture, silicon, _block_areas(report))
+    picture, history = report / "history.svg", read_rules()["history"]
+    if history and (not picture.exists() or picture.stat().st_mtime < RULES.stat().st_mtime):
+        written += draw_history(picture, history, {m.name: m.title for m in METRICS})
     return written
 
 
@@ -384,6 +389,7 @@ def _silicon_view(
         "silicon": silicon,
         "crossbars_mm2": PAPER.crossbars_mm2,
         "cells": _number(2 * PAPER.window * PAPER.head_size),
+        "history_alt": _history_alt(),
     }
     if silicon is None:
         return view
@@ -434,6 +440,16 @@ def _silicon_view(
             + "."
         ),
     }
+
+
+def _history_alt() -> str:
+    rules = read_rules()
+    now = ", ".join(
+        f"{metric.title} {rules['values'][metric.name]:,.6g} {metric.unit}"
+        for metric in METRICS
+        if metric.name in rules["values"]
+    )
+    return f"A small plot per metric over {len(rules['history'])} updates. Now: {now}."
 
 
 def _by_size(values: Mapping[str, float]) -> list[tuple[str, float]]:

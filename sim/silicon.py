@@ -115,7 +115,7 @@ def _measured(
         node_nm=node_nm,
         voltage_v=about.get("voltage_v"),
         config_hash=config_hash,
-        heads=next(iter(results.values()))["params"]["heads"],
+        heads=next(iter(results.values()))["params"].get("heads", 1),
         gate_um2=about.get("gate_equivalent_um2", area.get("gate_equivalent_um2")),
         area_um2=head.get("area_um2"),
         period_ns=timing["period_ps"] / 1e3 if timing else None,

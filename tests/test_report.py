@@ -109,11 +109,11 @@ def test_page_is_one_file_and_accessible(full: Path) -> None:
     assert not result.all("script")
     assert not result.all("link")
     images = result.all("img")
-    assert len(images) == 6
+    assert len(images) == 7
     for image in images:
         assert (image["src"] or "").startswith("data:image/svg+xml;base64,")
         assert len(image["alt"] or "") > 30
-    assert len(result.all("figcaption")) == 6
+    assert len(result.all("figcaption")) == 7
     assert all("scope" in heading for heading in result.all("th"))
     assert len(result.all("title")) == 1
     assert len(result.all("h1")) == 1
@@ -191,7 +191,8 @@ def test_terminal_summary(full: Path) -> None:
 def test_pictures_are_drawn_again_only_when_older(tmp_path: Path) -> None:
     store(tmp_path, area=area(), wave=wave())
     names = {path.name for path in draw_pictures(tmp_path)}
-    assert names == {"waveform.png", "waveform.svg", "area.png", "area.svg"}
+    of_results = {"waveform.png", "waveform.svg", "area.png", "area.svg"}
+    assert names == of_results | {"history.png", "history.svg"}
     assert draw_pictures(tmp_path) == []
     later = (tmp_path / "area.svg").stat().st_mtime + 10
     os.utime(tmp_path / "area.json", (later, later))
