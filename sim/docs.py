@@ -365,6 +365,20 @@ def _scaled() -> str:
     return _table(header, rows)
 
 
+def _heads_at_28nm() -> str:
+    result = _measured("silicon")
+    rows = [
+        (
+            f"`{row['head']}`",
+            f"{1 / row['period_ns']:.2f}" if row["period_ns"] else "",
+            f"{row['energy_pj']:,.0f}" if row["energy_pj"] else "",
+            f"{row['area_um2'] / 1e6 / row['heads']:.4f}" if row["area_um2"] else "",
+        )
+        for row in result["heads"]
+    ]
+    return _table(("head", "highest clock, GHz", "pJ per token and head", "mm² per head"), rows)
+
+
 def _metrics() -> str:
     rules = read_rules()
     rows = [
@@ -593,6 +607,7 @@ def _parts() -> dict[str, Callable[[], str]]:
         "processors": _processors,
         "scaling-errors": _scaling_errors,
         "scaled": _scaled,
+        "heads-at-28nm": _heads_at_28nm,
         "metrics": _metrics,
         "formal": _formal,
         "mutants": _mutants,

@@ -143,6 +143,23 @@ def test_what_is_missing_is_named(tmp_path):
     assert ours["Efficiency", "operations per energy"] is None
 
 
+def test_every_head_measured_is_shown(tmp_path):
+    store(tmp_path, **results())
+    bare = PRESETS["streaming"]
+    of_bare = {"params": bare.as_dict(), "config_hash": bare.config_hash}
+    store(
+        tmp_path,
+        **{
+            "timing-bare": timing(area_um2=8e5, **of_bare),
+            "energy-bare": energy(energy_pj=9500.0, **of_bare),
+        },
+    )
+    heads = build(tmp_path)["heads"]
+    assert [row["head"] for row in heads] == ["0123456789ab", "streaming"]
+    assert heads[0]["energy_pj"] / heads[1]["energy_pj"] == pytest.approx(19500 / 9000)
+    assert heads[0]["area_um2"] == pytest.approx(2 * heads[1]["area_um2"])
+
+
 def test_a_layer_is_counted_per_head(tmp_path):
     layer = {"params": PARAMS | {"heads": 4}, "config_hash": "feed"}
     store(tmp_path, **results(**layer))
