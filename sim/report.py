@@ -297,6 +297,14 @@ def _tools(result: Mapping[str, Any]) -> str:
     return ", ".join(f"{tool} {version}" for tool, version in result.get("tools", {}).items())
 
 
+def _library(result: Mapping[str, Any]) -> str:
+    """Name of a result's library, and the beginning of its content's hash."""
+    library = result.get("library", "")
+    if isinstance(library, str):
+        return library
+    return f"{library['name']} ({library['sha256'][:12]})"
+
+
 def write_report(report_dir: Path | None = None, *, node_nm: int | None = None) -> Path:
     """Write ``index.html`` from the results and pictures in a folder; one file, no scripts.
 
@@ -370,6 +378,7 @@ def write_report(report_dir: Path | None = None, *, node_nm: int | None = None) 
                     "config_hash": result.get("config_hash", ""),
                     "date": result.get("date", ""),
                     "tools": _tools(result),
+                    "library": _library(result),
                 }
                 for name, result in results.items()
                 if result
