@@ -148,6 +148,8 @@ def test_each_result_alone(tmp_path: Path, present: str) -> None:
     results = {"cosim": cosim(), "area": area(), "timing": timing(), "energy": energy(), **OTHERS}
     store(tmp_path, **{present: results[present]})
     result = page(tmp_path)
+    ids = {attributes.get("id") for _, attributes in result.tags}
+    assert {(attributes["href"] or "")[1:] for attributes in result.all("a")} <= ids
     assert "0123456789ab" in result.text
     shown(terminal_summary(tmp_path))
 
