@@ -499,6 +499,8 @@ def terminal_summary(report_dir: Path | None = None) -> RenderableType:
         for name, command in COMMANDS.items()
         if not results[name]
     ]
+    if silicon := results["silicon"]:
+        notes += [Text.assemble(("note: ", "bold yellow"), note) for note in silicon["notes"]]
     limits = Text(
         "Pre-layout; the analog part is published or modelled; 28 nm is predicted, not built.",
         style="dim",

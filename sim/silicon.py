@@ -247,6 +247,18 @@ def _nodes(own: Measured) -> list[dict[str, Any]]:
     return rows
 
 
+def _notes(own: Measured) -> list[str]:
+    """What keeps a library's figures from being scaled, or makes them less certain."""
+    notes = []
+    if own.voltage_v is None and (own.period_ns or own.energy_pj):
+        notes.append(f"{own.library} states no supply: its node's nominal voltage is assumed")
+    try:
+        _ = own.process
+    except ScalingError as error:
+        notes.append(str(error))
+    return notes
+
+
 def _heads(measured: Iterable[Measured], own: str) -> list[dict[str, Any]]:
     """Every head measured on one library, at 28 nm by the chosen methods, the largest first."""
     names = {params.config_hash: name for name, params in PRESETS.items()}
@@ -400,6 +412,7 @@ def build_silicon(
         "nodes": _nodes(mine) if mine else [],
         "heads": _heads(measured.values(), own),
         "libraries": [dataclasses.asdict(one) for one in ours],
+        "notes": _notes(mine) if mine else [],
         "clock_ns": CLOCK_NS,
         "config_hash": config_hash,
         "params": params.as_dict(),

@@ -178,7 +178,7 @@ def process_of(
     if node_nm is None:
         raise ScalingError(
             f"the node of library {library!r} is not known, and a Liberty file does not say it: "
-            "name it with --node-nm"
+            "name it with --node-nm (of make: NODE_NM=)"
         )
     return Process(node_nm=node_nm, voltage_v=voltage_v)
 

@@ -125,10 +125,15 @@ def test_a_library_of_unknown_node(tmp_path):
     store(tmp_path, **results(library=cells))
     silicon = build(tmp_path)
     assert silicon["digital_energy_pj_28nm"] is None
+    assert "node of library 'my_cells' is not known" in silicon["notes"][0]
     # What needs no node: gates and the library's own inverter.
     assert silicon["digital_area_mm2_28nm"] and silicon["fmax_mhz_28nm"]
     assert build(tmp_path, node_nm=65)["digital_energy_pj_28nm"] is None  # 1.8 V is too much there
-    assert build(tmp_path, node_nm=130)["digital_energy_pj_28nm"] > 0
+    named = build(tmp_path, node_nm=130)
+    assert named["digital_energy_pj_28nm"] > 0 and named["notes"] == []
+    silent = {name: value for name, value in cells.items() if name != "voltage_v"}
+    store(tmp_path, **results(library=silent))
+    assert "nominal voltage is assumed" in build(tmp_path, node_nm=130)["notes"][0]
 
 
 def test_what_is_missing_is_named(tmp_path):
