@@ -27,6 +27,7 @@ from hw.presets import PRESETS
 from sim.figures import draw_pipeline, packet_spans
 from sim.metrics import METRICS, read_rules
 from sim.pipeline import interval_bounds, record_pipeline
+from sim.report import write_report
 from sim.results import ROOT, write_text_whole
 from sim.retention import RetentionStudy
 from sim.silicon import keep_libraries
@@ -285,10 +286,19 @@ def _area_variants() -> str:
     return _table((*header, "store, kbit"), rows) + _provenance(result)
 
 
-def _comparison() -> str:
+#: Rows of the comparison that the first page shows.
+_FIRST = ("latency", "interval", "highest clock", "digital", "all")
+
+
+def _comparison(first: bool = False) -> str:
     result = _measured("silicon")
     rows = []
     for row in result["comparison"]:
+        if first and not (
+            row["figure"].startswith(_FIRST)
+            and row["group"] in ("Time", "Energy per token and head", "Area per head")
+        ):
+            continue
         number = f"{{:,.{row['digits']}f}}"
         rows.append(
             (
@@ -604,6 +614,7 @@ def _parts() -> dict[str, Callable[[], str]]:
         "area-blocks": _area,
         "area-variants": _area_variants,
         "published-and-ours": _comparison,
+        "published-and-ours-first": lambda: _comparison(first=True),
         "processors": _processors,
         "scaling-errors": _scaling_errors,
         "scaled": _scaled,
@@ -661,6 +672,8 @@ def update_documents() -> list[Path]:
         A result is of another configuration than the default head's; nothing is changed then.
     """
     report = ROOT / "build" / "report"
+    if report.exists():
+        write_report(report)  # silicon.json and pictures follow from other results
     found = [name for name in _RESULTS if (report / f"{name}.json").exists()]
     for name in found:  # before anything is overwritten
         _measured(name, report)
