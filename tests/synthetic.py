@@ -91,7 +91,7 @@ def timing(**changes: Any) -> dict[str, Any]:
         "blocks": ["readout", "shot_accumulator"],
         "delay_ps": 3900.0,
         "slack_ps": -1.0,
-        "stages": 21,
+        "stages": [{"cell": "NAND2X1", "instance": f"readout.{n}"} for n in range(21)],
     }
     blocks = {
         name: {"cells": 9, "area_um2": um2, "gate_equivalents": um2 / 24, "slack_ps": 10.0}
@@ -111,7 +111,7 @@ def timing(**changes: Any) -> dict[str, Any]:
         "slack_ps": -400.0,
         "no_wires": {"fmax_mhz": 300.0, "period_ps": 3333.0, "slack_ps": 267.0},
         "paths": [path],
-        "assumptions": {"wires": "<2 fF> per pin"},
+        "assumptions": {"wires": {"rent": 0.6, "model": "<Donath>"}, "inputs": "at once"},
         "params": PARAMS,
         "tools": {"pyosys": "0.70"},
         **STAMP,
