@@ -48,12 +48,10 @@ HEAD ?=
 SIMULATOR ?= verilator
 LIBERTY ?=
 SET ?=
-NODE_NM ?=
 MUTANTS ?= 500
 
 .PHONY: demo setup test verilog registers package cosim cosim-all soak gates area retention calibrate \
-  bench formal formal-full mutants report metrics metrics-update browser docs docs-check lint \
-  clean distclean
+  bench formal formal-full mutants report docs docs-check lint clean distclean
 
 demo: .venv/.ready
 	$(GAINCELL) demo --preset $(PRESET) $(TRACE) --simulator $(SIMULATOR) \
@@ -97,9 +95,11 @@ calibrate: .venv/.ready
 bench formal metrics docs docs-check: .venv/.ready
 	$(GAINCELL) $@
 
+NODE_NM ?=
 report: .venv/.ready
 	$(GAINCELL) report $(if $(NODE_NM),--node-nm $(NODE_NM))
 
+.PHONY: metrics metrics-update browser
 metrics-update: .venv/.ready
 	$(GAINCELL) metrics --update
 

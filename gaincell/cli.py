@@ -21,7 +21,6 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from gaincell.metrics import metrics
 from hw.params import READOUTS, SCHEDULES, HeadParams
 from hw.presets import PRESETS, preset
 from sim.results import ROOT, write_result
@@ -36,7 +35,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.command()(metrics)
 console = Console()
 
 _INTERRUPTED = 130  # status of a program that Ctrl-C ended
@@ -541,6 +539,19 @@ def report(
     page = write_report(node_nm=node_nm)
     console.print(terminal_summary())
     console.print(f"report: {_shown(page)}, silicon.json")
+
+
+@app.command()
+def metrics(
+    update: Annotated[
+        bool, typer.Option("--update", help="Let today's values hold from now on.")
+    ] = False,
+) -> None:
+    """Check clocks, gates, clock rate and energy against the values that hold."""
+    from gaincell.metrics import run_metrics
+
+    if not run_metrics(console, update=update):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-import sim.metrics
+import gaincell.metrics
 from gaincell import cli
 from hw.presets import PRESETS
 from sim.metrics import METRICS, RULES, Metric, check_metrics, read_rules, update_rules
@@ -69,10 +69,10 @@ def test_the_command_fails_on_what_is_worse(monkeypatch, tmp_path, capsys):
     rules_file = tmp_path / "metrics.json"
     update_rules(values(), rules_file)
     rules = read_rules(rules_file)
-    monkeypatch.setattr(sim.metrics, "read_rules", lambda: rules)
+    monkeypatch.setattr(gaincell.metrics, "read_rules", lambda: rules)
 
     def run(**changes: float) -> int:
-        monkeypatch.setattr(sim.metrics, "measure", lambda: values(**changes))
+        monkeypatch.setattr(gaincell.metrics, "measure", lambda: values(**changes))
         monkeypatch.setattr(sys, "argv", ["gaincell", "metrics"])
         with pytest.raises(SystemExit) as end:
             cli.main()

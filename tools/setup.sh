@@ -14,12 +14,12 @@ venv=.venv
 #   iverilog             the second simulator
 #   qflow-tech-osu018    the OSU 0.18 um standard-cell library
 packages="python3-venv libpython3.11 perl make g++ ccache iverilog qflow-tech-osu018"
+
+missing=""
 # Not needed by any job, and a download of 100 MB, so on request only:
 #   chromium-headless-shell  takes the picture of the report page
 #   fonts-dejavu-core        letters and signs on it
 [ "${1:-}" != browser ] || packages="chromium-headless-shell fonts-dejavu-core"
-
-missing=""
 if command -v dpkg-query >/dev/null 2>&1; then
     for package in $packages; do
         status=$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null || true)
