@@ -198,7 +198,7 @@ def compare_gpus(figures: Mapping[str, Mapping[str, Any]], clock_ns: float) -> l
     Parameters
     ----------
     figures
-        Those of `sim.silicon.build_silicon`.
+        Those of `sim.silicon.build_silicon`; None for a head that does not do the same.
     clock_ns
         Clock that pulses are counted with.
 
@@ -209,11 +209,12 @@ def compare_gpus(figures: Mapping[str, Mapping[str, Any]], clock_ns: float) -> l
         ``least_us`` and ``least_uj`` (None without a figure of its memory), ``board_uj`` at full
         power in that time; how many times ours is faster and needs less energy than either.
     """
-    digital_pj = figures["digital_energy_pj_28nm"]["value"]
-    own_ns = figures["latency_clk"]["value"] * clock_ns
-    own_uj = None
-    if digital_pj is not None:
-        own_uj = PAPER.heads * (figures["analog_energy_pj"]["value"] + digital_pj) / 1e6
+    own_ns = own_uj = None
+    if figures is not None:
+        own_ns = figures["latency_clk"]["value"] * clock_ns
+        digital_pj = figures["digital_energy_pj_28nm"]["value"]
+        if digital_pj is not None:
+            own_uj = PAPER.heads * (figures["analog_energy_pj"]["value"] + digital_pj) / 1e6
     moved = least_bytes(PAPER.window, PAPER.head_size, PAPER.heads)
     rows = []
     for gpu in GPUS:
@@ -233,9 +234,9 @@ def compare_gpus(figures: Mapping[str, Mapping[str, Any]], clock_ns: float) -> l
                 "least_us": least_us,
                 "least_uj": least_uj,
                 "board_uj": gpu.power_w * least_us,
-                "times_faster": 1e3 * measured_us / own_ns,
+                "times_faster": own_ns and 1e3 * measured_us / own_ns,
                 "times_less_energy": own_uj and measured_uj / own_uj,
-                "times_faster_least": 1e3 * least_us / own_ns,
+                "times_faster_least": own_ns and 1e3 * least_us / own_ns,
                 "times_less_energy_least": own_uj and least_uj and least_uj / own_uj,
                 "source": gpu.source,
             }

@@ -326,7 +326,7 @@ def _processors() -> str:
         (
             gpu["name"],
             f"{gpu['measured_us']:,.1f}" + (" (from a ratio)" if gpu["from_ratio"] else ""),
-            f"{gpu['times_faster']:,.0f}",
+            f"{gpu['times_faster']:,.0f}" if gpu["times_faster"] else "",
             f"{gpu['measured_uj'] / 1e3:,.2f}",
             f"{gpu['times_less_energy']:,.0f}" if gpu["times_less_energy"] else "",
             f"{gpu['least_us']:,.2f}",

@@ -247,6 +247,16 @@ def _nodes(own: Measured) -> list[dict[str, Any]]:
     return rows
 
 
+def _shape_notes(params: HeadParams) -> list[str]:
+    """That a head is not of the published shape."""
+    shape = params.window, params.rows, params.lanes
+    published = PAPER.window, PAPER.head_size, PAPER.head_size
+    if shape == published:
+        return []
+    ours, theirs = (" x ".join(map(str, one)) for one in (shape, published))
+    return [f"this head is of {ours} (window, rows, lanes), the published one of {theirs}"]
+
+
 def _notes(own: Measured) -> list[str]:
     """What keeps a library's figures from being scaled, or makes them less certain."""
     notes = []
@@ -412,7 +422,7 @@ def build_silicon(
         "nodes": _nodes(mine) if mine else [],
         "heads": _heads(measured.values(), own),
         "libraries": [dataclasses.asdict(one) for one in ours],
-        "notes": _notes(mine) if mine else [],
+        "notes": [*_shape_notes(params), *(_notes(mine) if mine else [])],
         "clock_ns": CLOCK_NS,
         "config_hash": config_hash,
         "params": params.as_dict(),
@@ -423,7 +433,7 @@ def build_silicon(
         ],
     }
     result["comparison"] = compare(params, figures, analog, CLOCK_NS)
-    result["gpus"] = compare_gpus(figures, CLOCK_NS)
+    result["gpus"] = compare_gpus(None if _shape_notes(params) else figures, CLOCK_NS)
     tools: dict[str, str] = {}
     for by_job in results.values():
         for one in by_job.values():

@@ -244,4 +244,7 @@ def test_rows_of_the_comparison(tmp_path):
 def test_params_of_results_of_other_versions(tmp_path):
     """Fields that a head no longer has are left out; those it has got since are as they are."""
     store(tmp_path, area=area(params={"subtiles": 8, "readout": "population", "gone": 1}))
-    assert build(tmp_path)["params"] == HeadParams(subtiles=8).as_dict()
+    silicon = build(tmp_path)
+    assert silicon["params"] == HeadParams(subtiles=8).as_dict()
+    assert silicon["notes"][0].startswith("this head is of 512 x 64 x 64 (window, rows, lanes)")
+    assert all(gpu["times_faster"] is None for gpu in silicon["gpus"])
