@@ -192,7 +192,9 @@ def compare(
     return [row.as_dict() for row in rows]
 
 
-def compare_gpus(figures: Mapping[str, Mapping[str, Any]], clock_ns: float) -> list[dict[str, Any]]:
+def compare_gpus(
+    figures: Mapping[str, Mapping[str, Any]] | None, clock_ns: float
+) -> list[dict[str, Any]]:
     """GPT-2's heads of a layer: measured on processors, the least these must do, and ours.
 
     Parameters
