@@ -26,7 +26,10 @@
 #   make bench                      speed ratios against named limits
 #   make formal / formal-full       proofs, two at a time; the latter at every size, with every bug
 #   make mutants                    mutation campaign
-#   make report                     build/report/index.html from what has been run
+#   make report [NODE_NM=28]        build/report/index.html and silicon.json from what has been run:
+#                                   published figures and ours, carried to 28 nm
+#   make metrics / metrics-update   figures against the values that hold; let today's hold
+#   make browser                    the browser that the report's test looks at the page with
 #   make docs / docs-check          write, or check, the generated figures in the documents
 #   make lint                       ruff, mypy, Verilator
 #   make clean / distclean          remove build/, and also the environment
@@ -105,8 +108,19 @@ calibrate: .venv/.ready
 	$(GAINCELL) calibrate --preset $(PRESET) --seed $(SEED) \
 	  $(foreach setting,$(SET),--set $(setting))
 
-bench formal report docs docs-check: .venv/.ready
+bench formal metrics docs docs-check: .venv/.ready
 	$(GAINCELL) $@
+
+NODE_NM ?=
+report: .venv/.ready
+	$(GAINCELL) report $(if $(NODE_NM),--node-nm $(NODE_NM))
+
+.PHONY: metrics metrics-update browser
+metrics-update: .venv/.ready
+	$(GAINCELL) metrics --update
+
+browser:
+	tools/setup.sh browser
 
 formal-full: .venv/.ready
 	$(GAINCELL) formal --full

@@ -576,12 +576,33 @@ def mutants(
 
 
 @app.command()
-def report() -> None:
-    """Write build/report/index.html from what has been run."""
+def report(
+    node_nm: Annotated[
+        int | None,
+        typer.Option(
+            "--node-nm", help="Technology node of the library, if its name does not tell."
+        ),
+    ] = None,
+) -> None:
+    """Write build/report/index.html and silicon.json from what has been run."""
     from sim.report import terminal_summary, write_report
 
+    page = write_report(node_nm=node_nm)
     console.print(terminal_summary())
-    console.print(f"report: {_shown(write_report())}")
+    console.print(f"report: {_shown(page)}, silicon.json")
+
+
+@app.command()
+def metrics(
+    update: Annotated[
+        bool, typer.Option("--update", help="Let today's values hold from now on.")
+    ] = False,
+) -> None:
+    """Check clocks, gates, clock rate and energy against the values that hold."""
+    from gaincell.metrics import run_metrics
+
+    if not run_metrics(console, update=update):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -607,7 +628,7 @@ def demo(
     cosim(readout=readout, simulator=simulator, **source, **shape)
     area(liberty=liberty, **shape)
     draw_pictures()
-    report()
+    report(node_nm=None)
 
 
 @app.command()

@@ -25,9 +25,12 @@ from hw.layer import Port
 from hw.params import HeadParams
 from hw.presets import PRESETS
 from sim.figures import draw_pipeline, packet_spans
+from sim.metrics import METRICS, read_rules
 from sim.pipeline import interval_bounds, record_pipeline
+from sim.report import write_report
 from sim.results import ROOT, write_text_whole
 from sim.retention import RetentionStudy
+from sim.silicon import keep_libraries
 from synth.package import port_groups
 from synth.register_files import markdown_table
 from synth.verilog import write_verilog
@@ -51,8 +54,12 @@ _RESULTS = (
     "cosim_all",
     "retention",
     "calibrate",
+    "silicon",
 )
-_PICTURES = ("waveform.png", "attention.png", "area.png", "retention.png")
+_PICTURES = (
+    *("waveform.png", "attention.png", "area.png", "retention.png"),
+    *("floorplan.png", "energy.png", "times.png", "history.png"),
+)
 
 
 def _table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
@@ -77,7 +84,7 @@ def _measured(name: str, folder: Path | None = None) -> dict[str, Any]:
         raise ValueError(f"docs/measured/{name}.json is missing: run its job, then `make docs`")
     result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     wanted = result["config_hash"]
-    if name in ("cosim", "area"):
+    if name in ("cosim", "area", "silicon"):
         wanted = PRESETS["default"].config_hash
     elif name == "retention":
         wanted = RetentionStudy().config_hash
@@ -277,6 +284,123 @@ def _area_variants() -> str:
         rows.append([row["name"], *gates, *compared, store])
     header = ("head", "gates", "per head", "compared with", "gates more", "share more")
     return _table((*header, "store, kbit"), rows) + _provenance(result)
+
+
+#: Rows of the comparison that the first page shows.
+_FIRST = ("latency", "interval", "highest clock", "digital", "all")
+
+
+def _comparison(first: bool = False) -> str:
+    result = _measured("silicon")
+    rows = []
+    for row in result["comparison"]:
+        if first and not (
+            row["figure"].startswith(_FIRST)
+            and row["group"] in ("Time", "Energy per token and head", "Area per head")
+        ):
+            continue
+        number = f"{{:,.{row['digits']}f}}"
+        rows.append(
+            (
+                f"{row['group']}: {row['figure']}, {row['unit']}",
+                "" if row["paper"] is None else number.format(row["paper"]),
+                "" if row["ours"] is None else number.format(row["ours"]),
+                "" if row["ratio"] is None else f"{row['ratio']:.2f}",
+                _error(row["error"], row["ours"]),
+                row["method"],
+            )
+        )
+    header = ("figure", "published", "ours", "times better", "error", "how")
+    return _table(header, rows) + _provenance(result | {"tools": result["measured_with"]})
+
+
+def _error(error: float | None, value: object = True) -> str:
+    if error is None or value is None:
+        return ""
+    return f"{error:+.0%}" if error else "exact"
+
+
+def _processors() -> str:
+    result = _measured("silicon")
+    rows = [
+        (
+            gpu["name"],
+            f"{gpu['measured_us']:,.1f}" + (" (from a ratio)" if gpu["from_ratio"] else ""),
+            f"{gpu['times_faster']:,.0f}" if gpu["times_faster"] else "",
+            f"{gpu['measured_uj'] / 1e3:,.2f}",
+            f"{gpu['times_less_energy']:,.0f}" if gpu["times_less_energy"] else "",
+            f"{gpu['least_us']:,.2f}",
+            f"{gpu['least_uj'] / 1e3:,.3f}" if gpu["least_uj"] else "",
+        )
+        for gpu in result["gpus"]
+    ]
+    header = ("processor", "µs", "ours faster", "mJ", "ours less", "least µs", "least mJ")
+    return _table(header, rows) + _provenance(result | {"tools": result["measured_with"]})
+
+
+def _scaling_errors() -> str:
+    result = _measured("silicon")
+    rows = [
+        (
+            row["metric"],
+            row["method"],
+            row["source"],
+            row["target"],
+            f"{row['predicted']:,.4g}",
+            f"{row['measured']:,.4g}",
+            f"{row['error']:+.0%}",
+        )
+        for row in result["scaling"]
+    ]
+    header = ("of", "method", "from", "to", "predicted", "measured", "error")
+    units = "\nPeriod of the highest clock in ns, switching per token in pJ, area in µm².\n"
+    return _table(header, rows) + units
+
+
+def _scaled() -> str:
+    result = _measured("silicon")
+    rows = [
+        (
+            row["metric"],
+            row["library"],
+            f"**{row['method']}**" if row["chosen"] else row["method"],
+            f"{row['own']:,.4g}",
+            f"{row['factor']:.4g}",
+            f"{row['value']:,.4g}",
+            _error(row["error"]),
+        )
+        for row in result["scaled"]
+    ]
+    header = ("of", "library", "method", "in its own node", "factor", "at 28 nm", "error")
+    return _table(header, rows)
+
+
+def _heads_at_28nm() -> str:
+    result = _measured("silicon")
+    rows = [
+        (
+            f"`{row['head']}`",
+            f"{1 / row['period_ns']:.2f}" if row["period_ns"] else "",
+            f"{row['energy_pj']:,.0f}" if row["energy_pj"] else "",
+            f"{row['area_um2'] / 1e6 / row['heads']:.4f}" if row["area_um2"] else "",
+        )
+        for row in result["heads"]
+    ]
+    return _table(("head", "highest clock, GHz", "pJ per token and head", "mm² per head"), rows)
+
+
+def _metrics() -> str:
+    rules = read_rules()
+    rows = [
+        (
+            f"{metric.title}, {metric.unit}",
+            f"{rules['values'][metric.name]:,.6g}",
+            f"{metric.limit(rules['values'][metric.name]):,.6g}",
+        )
+        for metric in METRICS
+        if metric.name in rules["values"]
+    ]
+    return _table(("metric", "holds", "may be"), rows)
 
 
 def _bench() -> str:
@@ -489,6 +613,13 @@ def _parts() -> dict[str, Callable[[], str]]:
         "analog-bench": _bench,
         "area-blocks": _area,
         "area-variants": _area_variants,
+        "published-and-ours": _comparison,
+        "published-and-ours-first": lambda: _comparison(first=True),
+        "processors": _processors,
+        "scaling-errors": _scaling_errors,
+        "scaled": _scaled,
+        "heads-at-28nm": _heads_at_28nm,
+        "metrics": _metrics,
         "formal": _formal,
         "mutants": _mutants,
         "retention": _retention,
@@ -541,12 +672,16 @@ def update_documents() -> list[Path]:
         A result is of another configuration than the default head's; nothing is changed then.
     """
     report = ROOT / "build" / "report"
+    if report.exists():
+        write_report(report)  # silicon.json and pictures follow from other results
     found = [name for name in _RESULTS if (report / f"{name}.json").exists()]
     for name in found:  # before anything is overwritten
         _measured(name, report)
     for name in found:
         MEASURED.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(report / f"{name}.json", MEASURED / f"{name}.json")
+    if "silicon" in found:
+        keep_libraries(_measured("silicon", report))
     for name in _PICTURES:
         if (report / name).exists():
             (ROOT / "docs" / "images").mkdir(parents=True, exist_ok=True)

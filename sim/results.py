@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -49,6 +50,9 @@ def write_result(
 ) -> Path:
     """Write ``NAME.json``: the figures, and what they were measured with and when.
 
+    Figures of a cell library are kept a second time, in ``NAME-LIBRARY-CONFIG_HASH.json``: what
+    was measured on one library, or of one head, is to be compared with the next.
+
     Parameters
     ----------
     name
@@ -70,7 +74,12 @@ def write_result(
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     path = (report_dir or ROOT / "build" / "report") / f"{name}.json"
-    write_text_whole(path, json.dumps(content, indent=2) + "\n")
+    text = json.dumps(content, indent=2) + "\n"
+    library = content.get("library")
+    if isinstance(library, dict):
+        own = f"{name}-{re.sub(r'[^0-9A-Za-z]+', '-', library['name'])}-{config_hash}.json"
+        write_text_whole(path.with_name(own), text)
+    write_text_whole(path, text)
     return path
 
 

@@ -3,142 +3,19 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
+from synthetic import OTHERS, area, cosim, energy, store, timing, wave
 
 from sim.figures import draw_area, draw_waveform, wave_phases
 from sim.report import COMMANDS, draw_pictures, terminal_summary, write_report
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
-STAMP = {"config_hash": "0123456789ab", "date": "2026-01-02T03:04:05+00:00"}
-
-
-def cosim(**changes: Any) -> dict[str, Any]:
-    return {
-        "tokens": 1200,
-        "lanes_compared": 76800,
-        "mismatches": 0,
-        "first_mismatch": None,
-        "latency_clk": 55,
-        "clocks": 64784,
-        "seconds": 5.3,
-        "clocks_per_second": 12182.0,
-        "tokens_per_second": 225.4,
-        "seed": 3,
-        "model_layer": 10,
-        "model_head": 7,
-        "text": "<hamlet> & co",
-        "simulator": "verilator",
-        "stall_probability": 0.1,
-        "time_share": {"model": 0.1, "bridge": 0.2, "rest": 0.7},
-        "params": {"subtiles": 16, "readout": "population"},
-        "tools": {"python": "3.11.7", "pyosys": "0.70"},
-        **STAMP,
-        **changes,
-    }
-
-
-def area(**changes: Any) -> dict[str, Any]:
-    def head(readout: float) -> dict[str, Any]:
-        def row(gates: float) -> dict[str, Any]:
-            return {
-                "cells": round(gates / 2),
-                "area_um2": 24 * gates,
-                "gate_equivalents": gates,
-                "flip_flops": 7,
-            }
-
-        blocks = {"receiver": row(4000.0), "readout": row(readout), "glue": row(1.0)}
-        return row(4001.0 + readout) | {"config_hash": "0123456789ab", "blocks": blocks}
-
-    return {
-        "library": {
-            "name": "some_cells",
-            "file": "some.lib",
-            "sha256": "ab" * 32,
-            "gate_equivalent": "NAND2X1",
-            "full_adder": "FAX1",
-        },
-        "yosys": "0.70",
-        "gate_equivalent_um2": 24.0,
-        "readouts": {"population": head(15000.0), "counter": head(80000.0)},
-        "readout_ratio": 5.333,
-        "readout_ratio_target": 4.0,
-        "params": {"readout": "population"},
-        "tools": {"pyosys": "0.70"},
-        **STAMP,
-        **changes,
-    }
-
-
-def wave() -> dict[str, Any]:
-    def high(start: int, clocks: int) -> list[int]:
-        return [int(start <= clock < start + clocks) for clock in range(60)]
-
-    pulses = [max(0, 2 ** (20 - clock) - 1) if 9 <= clock < 20 else 0 for clock in range(60)]
-    signals = {
-        "s_axis_tvalid": (1, high(0, 4)),
-        "s_axis_tlast": (1, high(3, 1)),
-        "ana_k_write": (1, high(5, 3)),
-        "ana_v_write": (1, high(9, 3)),
-        "ana_integrate": (1, high(9, 12)),
-        "ana_q_pulse": (64, pulses),
-        "ana_convert": (1, high(22, 12)),
-        "ana_readout": (1, high(35, 12)),
-        "ana_column_mask": (8, [3] * 60),
-        "m_axis_tvalid": (1, high(49, 5)),
-    }
-    return {
-        "clock_ns": 1,
-        "start": 17,
-        "signals": [
-            {"name": name, "width": width, "values": values}
-            for name, (width, values) in signals.items()
-        ],
-    }
-
-
-OTHERS: dict[str, Any] = {
-    "tokens": {"tokens": 1200, "rank_correlation": 0.96, "phi_correlation": 0.79, **STAMP},
-    "mutants": {
-        "count": 200,
-        "caught": 199,
-        "survived": 1,
-        "survivors": [{"description": "xor <a>", "mutation": "mutate -mode inv"}],
-        "explanations": {"xor <a>": "equivalent"},
-        **STAMP,
-    },
-    "formal": {
-        "rows": [
-            {
-                "property": "equal",
-                "method": "induction",
-                "depth": 5,
-                "seconds": 1.0,
-                "status": "proved",
-            }
-        ],
-        **STAMP,
-    },
-    "bench": {
-        "rows": [
-            {"name": "one token", "ours_s": 0.001, "reference_s": 0.002, "ratio": 0.5, "limit": 1.0}
-        ],
-        **STAMP,
-    },
-}
-
-
-def store(folder: Path, **results: dict[str, Any]) -> None:
-    for name, result in results.items():
-        (folder / f"{name}.json").write_text(json.dumps(result), encoding="utf-8")
 
 
 class Page(HTMLParser):
@@ -188,7 +65,8 @@ def shown(renderable: object, width: int = 100) -> str:
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
-    store(folder, cosim=cosim(), area=area(), wave=wave(), **OTHERS)
+    results = {"cosim": cosim(), "area": area(), "timing": timing(), "energy": energy()}
+    store(folder, wave=wave(), **results, **OTHERS)
     draw_pictures(folder)
     shutil.copyfile(folder / "area.svg", folder / "attention.svg")
     return folder
@@ -210,8 +88,12 @@ def test_full_page(full: Path) -> None:
         "proved",
         "one token",
         "Pre-layout.",
-        "Digital part only.",
-        "1 GHz is assumed, not timed.",
+        "28 nm is predicted.",
+        "The analog part is not ours.",
+        "Beside the published system",
+        "NVIDIA RTX 4090",
+        "shot_accumulator.<lane>",
+        "clock tree",
         "0123456789ab",
         "pyosys 0.70",
         "2026-01-02",
@@ -227,17 +109,19 @@ def test_page_is_one_file_and_accessible(full: Path) -> None:
     assert not result.all("script")
     assert not result.all("link")
     images = result.all("img")
-    assert len(images) == 3
+    assert len(images) == 7
     for image in images:
         assert (image["src"] or "").startswith("data:image/svg+xml;base64,")
         assert len(image["alt"] or "") > 30
-    assert len(result.all("figcaption")) == 3
+    assert len(result.all("figcaption")) == 7
     assert all("scope" in heading for heading in result.all("th"))
     assert len(result.all("title")) == 1
     assert len(result.all("h1")) == 1
     ids = [attributes["id"] for _, attributes in result.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
-    assert "convert to φ 12 clocks from clock 22" in (images[0]["alt"] or "")
+    assert any("convert to φ 12 clocks from clock 22" in (image["alt"] or "") for image in images)
+    links = {attributes["href"] for attributes in result.all("a")}
+    assert links and links <= {f"#{name}" for name in ids}
 
 
 def test_page_is_deterministic(full: Path) -> None:
@@ -256,10 +140,16 @@ def test_empty_folder_says_what_to_run(tmp_path: Path) -> None:
         assert command in text
 
 
-@pytest.mark.parametrize("present", ["cosim", "area", "mutants", "formal", "bench", "tokens"])
+ALONE = ("cosim", "area", "timing", "energy", "mutants", "formal", "bench", "tokens")
+
+
+@pytest.mark.parametrize("present", ALONE)
 def test_each_result_alone(tmp_path: Path, present: str) -> None:
-    store(tmp_path, **{present: {"cosim": cosim(), "area": area(), **OTHERS}[present]})
+    results = {"cosim": cosim(), "area": area(), "timing": timing(), "energy": energy(), **OTHERS}
+    store(tmp_path, **{present: results[present]})
     result = page(tmp_path)
+    ids = {attributes.get("id") for _, attributes in result.tags}
+    assert {(attributes["href"] or "")[1:] for attributes in result.all("a")} <= ids
     assert "0123456789ab" in result.text
     shown(terminal_summary(tmp_path))
 
@@ -276,7 +166,8 @@ def test_mismatches_and_missed_target_stand_out(tmp_path: Path) -> None:
     assert "<2>" in result.text
     assert "missed" in result.text
     assert "These figures are of configuration 0123456789ab" in result.text
-    assert [item.get("class") for item in result.all("li")][:4] == ["bad", None, None, "bad"]
+    moods = [item.get("class") for item in result.all("li")]
+    assert moods[0] == "bad" and moods.count("bad") == 2
     assert "ffff" in shown(terminal_summary(tmp_path))
 
 
@@ -302,7 +193,8 @@ def test_terminal_summary(full: Path) -> None:
 def test_pictures_are_drawn_again_only_when_older(tmp_path: Path) -> None:
     store(tmp_path, area=area(), wave=wave())
     names = {path.name for path in draw_pictures(tmp_path)}
-    assert names == {"waveform.png", "waveform.svg", "area.png", "area.svg"}
+    of_results = {"waveform.png", "waveform.svg", "area.png", "area.svg"}
+    assert names == of_results | {"history.png", "history.svg"}
     assert draw_pictures(tmp_path) == []
     later = (tmp_path / "area.svg").stat().st_mtime + 10
     os.utime(tmp_path / "area.json", (later, later))

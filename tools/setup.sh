@@ -1,6 +1,7 @@
 #!/bin/sh
 # Sets up everything a job needs: system packages (through apt, if some are missing and we may),
 # then a virtual environment in this checkout. Called by the Makefile; safe to call again.
+# With the word `browser`, the browser alone that the report's test looks at the page with.
 set -eu
 cd "$(dirname "$0")/.."
 venv=.venv
@@ -16,6 +17,10 @@ venv=.venv
 packages="python3-venv libpython3.11 perl make g++ ccache iverilog qflow-tech-osu018 opensta"
 
 missing=""
+# Not needed by any job, and a download of 100 MB, so on request only:
+#   chromium-headless-shell  takes the picture of the report page
+#   fonts-dejavu-core        letters and signs on it
+[ "${1:-}" != browser ] || packages="chromium-headless-shell fonts-dejavu-core"
 if command -v dpkg-query >/dev/null 2>&1; then
     for package in $packages; do
         status=$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null || true)
@@ -42,6 +47,8 @@ if [ -n "$missing" ]; then
     # shellcheck disable=SC2086
     $run apt-get install -q -y --no-install-recommends $missing
 fi
+
+[ "${1:-}" != browser ] || exit 0
 
 if ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
     echo "Python 3.11 or newer is needed; python3 is $(python3 --version 2>&1)" >&2
