@@ -72,6 +72,7 @@ TARGETS: dict[str, Target] = {
         key_multipliers=16,
         value_multipliers=16,
         clk_hz=25_000_000,
+        nextpnr="--router router2",
     ),
     # What is left of a small device beside the link: a small head without features.
     "icebreaker": Target(

@@ -1,6 +1,6 @@
 """A simulated board at the end of a socket: its serial line, bit by bit, and nothing else of it.
 
-The host says when simulated time passes, and how much, so that a run is the same every time.
+The host's port has a clock of its own, one per cent off the board's and in no step with it. The host says when simulated time passes, and how much, so that a run is the same every time.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from cocotb_tests.bench import load_job
 __all__ = ["ORDER", "Order"]
 
 CLOCK_NS = 2
+SLOWER = 1.01  #: bits of the host's port against the board's
 ORDER = struct.Struct("<BI")  #: what the host asks for: order, number of bytes or of clocks
 
 
@@ -42,7 +43,7 @@ class SerialModel:
     """
 
     def __init__(self, dut: Any, bit_clk: int) -> None:
-        self._dut, self._bit_ns = dut, bit_clk * CLOCK_NS
+        self._dut, self._bit_ps = dut, round(bit_clk * CLOCK_NS * 1000 * SLOWER)
         self._out: Queue[int] = Queue()
         self._came = Event()
         self.received = bytearray()
@@ -59,9 +60,9 @@ class SerialModel:
     async def run(self, clocks: int) -> bytes:
         """Bytes that come until the line has been quiet for three bytes' time."""
         left = Timer(clocks * CLOCK_NS, "ns")
-        quiet_ns = 30 * self._bit_ns
+        quiet_ps = 30 * self._bit_ps
         while True:
-            waited = left if not self.received else Timer(quiet_ns, "ns")
+            waited = left if not self.received else Timer(quiet_ps, "ps")
             self._came.clear()
             if await First(self._came.wait(), waited) is waited:
                 data = bytes(self.received)
@@ -76,16 +77,16 @@ class SerialModel:
             rx.value = 0
             for bit in range(10):
                 if frame >> bit & 1 != level:
-                    await Timer(held * self._bit_ns, "ns")
+                    await Timer(held * self._bit_ps, "ps")
                     level, held = level ^ 1, 0
                     rx.value = level
                 held += 1
-            await Timer(held * self._bit_ns, "ns")
+            await Timer(held * self._bit_ps, "ps")
 
     async def _read(self) -> None:
         tx = self._dut.tx
-        start, bit = FallingEdge(tx), Timer(self._bit_ns, "ns")
-        first = Timer(self._bit_ns * 3 // 2, "ns")
+        start, bit = FallingEdge(tx), Timer(self._bit_ps, "ps")
+        first = Timer(self._bit_ps * 3 // 2, "ps")
         while True:
             await start
             byte = 0
@@ -121,6 +122,8 @@ async def serve(dut: Any) -> None:
     line = SerialModel(dut, job["bit_clk"])
     await ClockCycles(dut.clk, 4)
     dut.rst.value = 0
+    await ClockCycles(dut.clk, 20 * job["bit_clk"])  # a line that idles, as after power-up
+    await Timer(CLOCK_NS * 300, "ps")
     with socket.create_connection(("127.0.0.1", job["port"])) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         while True:
