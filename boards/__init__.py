@@ -1,1 +1,1 @@
-"""The head on an FPGA board: arrays emulated beside it, packets and registers over a serial line."""
+"""The head on an FPGA board: its arrays emulated beside it, a host at a serial line."""

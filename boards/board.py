@@ -6,15 +6,57 @@ from amaranth.hdl import EnableInserter, Module, Signal
 from amaranth.lib.wiring import Component, In, Out, connect
 
 from boards.emulator import ArrayEmulator
-from boards.link import Link
+from boards.link import Link, device_signature
 from boards.params import BoardParams
 from boards.serial_port import SerialPort
 from hw.layer import AttentionLayer
-from hw.register_bank import AXIL_PORTS
 
-__all__ = ["Board"]
+__all__ = ["Board", "HeadWithArrays"]
 
 _HOLD_MS = 64  # an LED shows an event that long
+
+
+class HeadWithArrays(Component):
+    """A head and its emulated arrays, whose clock stalls while they compute.
+
+    Parameters
+    ----------
+    params
+        Board parameters.
+
+    Members
+    -------
+    device : In(device_signature(params))
+        The head's streams and registers.
+    idle, irq : Out(1)
+        As the head has them.
+
+    Timing
+    ------
+    The head moves in clocks in which ``device.step`` is high.
+    """
+
+    def __init__(self, params: BoardParams) -> None:
+        self.params = params
+        super().__init__({"device": In(device_signature(params)), "idle": Out(1), "irq": Out(1)})
+
+    def elaborate(self, platform: object) -> Module:
+        """Connect both."""
+        m = Module()
+        m.submodules.emulator = emulator = ArrayEmulator(self.params.emulator)
+        head = AttentionLayer(self.params.head)
+        m.submodules.head = EnableInserter(emulator.step)(head)
+        m.d.comb += self.device.step.eq(emulator.step)
+        for port in head.ports:
+            ours = getattr(head, port.name)
+            if port.name.startswith("ana_"):
+                other = getattr(emulator, port.name)
+            elif port.name in ("idle", "irq"):
+                other = getattr(self, port.name)
+            else:
+                other = getattr(self.device, port.name)
+            m.d.comb += ours.eq(other) if port.direction == "in" else other.eq(ours)
+        return m
 
 
 class Board(Component):
@@ -62,34 +104,17 @@ class Board(Component):
         params = self.params
         m.submodules.serial = serial = SerialPort(params.bit_clk)
         m.submodules.link = link = Link(params)
-        m.submodules.emulator = emulator = ArrayEmulator(params.emulator)
-        head = AttentionLayer(params.head)
-        m.submodules.head = EnableInserter(emulator.step)(head)
+        m.submodules.head = head = HeadWithArrays(params)
         connect(m, link.send, serial.send)
+        connect(m, link.device, head.device)
         m.d.comb += [
             serial.rx.eq(self.rx),
             self.tx.eq(serial.tx),
             link.received.eq(serial.received),
             link.valid.eq(serial.valid),
-            link.step.eq(emulator.step),
-            head.s_axis_tdata.eq(link.tokens_tdata),
-            head.s_axis_tvalid.eq(link.tokens_tvalid),
-            head.s_axis_tlast.eq(link.tokens_tlast),
-            link.tokens_tready.eq(head.s_axis_tready),
-            link.results_tdata.eq(head.m_axis_tdata),
-            link.results_tvalid.eq(head.m_axis_tvalid),
-            link.results_tlast.eq(head.m_axis_tlast),
-            head.m_axis_tready.eq(link.results_tready),
             self.session.eq(link.opened),
             self.event.eq(head.irq),
         ]
-        for name, (flow, _) in AXIL_PORTS.items():
-            ends = getattr(head, name), getattr(link, name)
-            m.d.comb += ends[0].eq(ends[1]) if flow == "in" else ends[1].eq(ends[0])
-        for port in head.ports:
-            if port.name.startswith("ana_"):
-                ends = getattr(emulator, port.name), getattr(head, port.name)
-                m.d.comb += ends[0].eq(ends[1]) if port.direction == "out" else ends[1].eq(ends[0])
         for name, light, event in (
             ("busy", self.busy, ~head.idle),
             ("garbage", self.garbage, link.rejected),

@@ -83,7 +83,7 @@ class ArrayEmulator(Component):
     def elaborate(self, platform: object) -> Module:
         """Build the emulator."""
         m = Module()
-        p, head = self.params, self.params.head
+        head = self.params.head
         scores, phi, outputs, pulses = self.scores, self.phi, self.outputs, self.pulses
         m.submodules.scores, m.submodules.phi = scores, phi
         m.submodules.outputs, m.submodules.pulses = outputs, pulses

@@ -47,8 +47,6 @@ class FrameReceiver(Component):
     """
 
     def __init__(self, frame_bytes: int) -> None:
-        if frame_bytes & (frame_bytes - 1) or frame_bytes < 16:
-            raise ValueError(f"frame_bytes must be a power of two from 16 on, not {frame_bytes!r}")
         self.frame_bytes = frame_bytes
         bits = frame_bytes.bit_length() - 1
         super().__init__(

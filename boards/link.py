@@ -7,7 +7,7 @@ import enum
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream
 from amaranth.lib.fifo import SyncFIFOBuffered
-from amaranth.lib.wiring import Component, In, Out, connect, flipped
+from amaranth.lib.wiring import Component, In, Out, Signature, connect, flipped
 
 from boards.frame_receiver import QUEUE, FrameReceiver
 from boards.params import BoardParams
@@ -15,7 +15,7 @@ from boards.responder import SLOTS, Responder
 from hw.register_bank import AXIL_PORTS
 from hw.registers import ADDRESS_BITS, DATA_BITS
 
-__all__ = ["BUILD_BYTES", "VERSION", "Kind", "Link", "Status"]
+__all__ = ["BUILD_BYTES", "VERSION", "Kind", "Link", "Status", "device_signature"]
 
 VERSION = 1  #: of the protocol
 BUILD_BYTES = 6  #: of the build's configuration hash
@@ -48,6 +48,24 @@ class Status(enum.IntEnum):
     SESSION = 5
 
 
+def device_signature(params: BoardParams) -> Signature:
+    """Streams and registers of a head, as the link sees them, and when the head moves."""
+    turned = {"in": Out, "out": In}
+    bits = params.head.bus_bits
+    streams = {
+        "s_axis_tdata": Out(bits),
+        "s_axis_tvalid": Out(1),
+        "s_axis_tready": In(1),
+        "s_axis_tlast": Out(1),
+        "m_axis_tdata": In(bits),
+        "m_axis_tvalid": In(1),
+        "m_axis_tready": Out(1),
+        "m_axis_tlast": In(1),
+    }
+    registers = {name: turned[flow](width) for name, (flow, width) in AXIL_PORTS.items()}
+    return Signature({**streams, **registers, "step": In(1)})
+
+
 class Link(Component):
     """Carries out a host's requests, each at most once, one after the other.
 
@@ -62,12 +80,9 @@ class Link(Component):
         Bytes from the line.
     send : Out(stream.Signature(8))
         Bytes to the line.
-    step : In(1)
-        The head moves with this clock; only then anything passes between it and the link.
-    tokens_*, results_* :
-        AXI4-Stream to and from the head, ``tdata``, ``tvalid``, ``tready`` and ``tlast``.
-    s_axil_* :
-        The head's registers, as `hw.register_bank.AXIL_PORTS` lists them, directions turned.
+    device : Out(device_signature(params))
+        Streams and registers of the head. Only in clocks in which it moves, those with ``step``,
+        anything passes between it and the link.
     opened : Out(1)
         A session is open.
     rejected : Out(1)
@@ -81,30 +96,19 @@ class Link(Component):
 
     def __init__(self, params: BoardParams) -> None:
         self.params = params
-        turned = {"in": Out, "out": In}
-        bits = params.head.bus_bits
         super().__init__(
             {
                 "received": In(8),
                 "valid": In(1),
                 "send": Out(stream.Signature(8)),
-                "step": In(1),
-                "tokens_tdata": Out(bits),
-                "tokens_tvalid": Out(1),
-                "tokens_tready": In(1),
-                "tokens_tlast": Out(1),
-                "results_tdata": In(bits),
-                "results_tvalid": In(1),
-                "results_tready": Out(1),
-                "results_tlast": In(1),
-                **{name: turned[flow](width) for name, (flow, width) in AXIL_PORTS.items()},
+                "device": Out(device_signature(params)),
                 "opened": Out(1),
                 "rejected": Out(1),
             }
         )
         self.frames = FrameReceiver(params.frame_bytes)
         self.responder = Responder(params)
-        width = bits + 1
+        width = params.head.bus_bits + 1
         self.token_queue = SyncFIFOBuffered(width=width, depth=params.token_beats)
         self.result_queue = SyncFIFOBuffered(width=width, depth=params.result_beats)
 
@@ -133,18 +137,18 @@ class Link(Component):
         """Packets between the line and the head."""
         tokens, results, responder = self.token_queue, self.result_queue, self.responder
         m.d.comb += [
-            Cat(self.tokens_tdata, self.tokens_tlast).eq(tokens.r_data),
-            self.tokens_tvalid.eq(tokens.r_rdy),
-            tokens.r_en.eq(self.tokens_tready & self.step),
-            results.w_data.eq(Cat(self.results_tdata, self.results_tlast)),
-            results.w_en.eq(self.results_tvalid & self.step),
-            self.results_tready.eq(results.w_rdy),
+            Cat(self.device.s_axis_tdata, self.device.s_axis_tlast).eq(tokens.r_data),
+            self.device.s_axis_tvalid.eq(tokens.r_rdy),
+            tokens.r_en.eq(self.device.s_axis_tready & self.device.step),
+            results.w_data.eq(Cat(self.device.m_axis_tdata, self.device.m_axis_tlast)),
+            results.w_en.eq(self.device.m_axis_tvalid & self.device.step),
+            self.device.m_axis_tready.eq(results.w_rdy),
             responder.beats.payload.eq(results.r_data),
             responder.beats.valid.eq(results.r_rdy),
             results.r_en.eq(responder.beats.ready | self._forget),
         ]
         with m.If(results.w_en & results.w_rdy):
-            m.d.sync += self._arriving.eq(~self.results_tlast)
+            m.d.sync += self._arriving.eq(~self.device.m_axis_tlast)
 
     def _time(self, m: Module) -> None:
         """Milliseconds that a request still waits."""
@@ -245,9 +249,7 @@ class Link(Component):
             # Arguments: of a packet the head's number, else the whole body.
             with m.State("ARGUMENT"):
                 m.next = "ARGUMENT_BYTE"
-                with m.If(
-                    (place == body) | (place == Mux(kind == Kind.SEND, 1, _ARGUMENT_BYTES))
-                ):
+                with m.If((place == body) | (place == Mux(kind == Kind.SEND, 1, _ARGUMENT_BYTES))):
                     m.next = "CHECK"
             with m.State("ARGUMENT_BYTE"):
                 m.d.sync += [
@@ -359,28 +361,28 @@ class Link(Component):
         """Read or write a register."""
         asked, given = Signal(), Signal()  # address, and data, have been taken from the bus
         outside = address[ADDRESS_BITS:].any()
-        answered = Mux(reads, self.s_axil_rvalid, self.s_axil_bvalid)
-        refused = Mux(reads, self.s_axil_rresp, self.s_axil_bresp) != 0
+        answered = Mux(reads, self.device.s_axil_rvalid, self.device.s_axil_bvalid)
+        refused = Mux(reads, self.device.s_axil_rresp, self.device.s_axil_bresp) != 0
         m.d.comb += [
-            self.s_axil_araddr.eq(address),
-            self.s_axil_awaddr.eq(address),
-            self.s_axil_wdata.eq(data),
-            self.s_axil_wstrb.eq(-1),
-            self.s_axil_arvalid.eq(reads & ~asked & ~outside),
-            self.s_axil_rready.eq(reads),
-            self.s_axil_awvalid.eq(~reads & ~asked & ~outside),
-            self.s_axil_wvalid.eq(~reads & ~given & ~outside),
-            self.s_axil_bready.eq(~reads),
+            self.device.s_axil_araddr.eq(address),
+            self.device.s_axil_awaddr.eq(address),
+            self.device.s_axil_wdata.eq(data),
+            self.device.s_axil_wstrb.eq(-1),
+            self.device.s_axil_arvalid.eq(reads & ~asked & ~outside),
+            self.device.s_axil_rready.eq(reads),
+            self.device.s_axil_awvalid.eq(~reads & ~asked & ~outside),
+            self.device.s_axil_wvalid.eq(~reads & ~given & ~outside),
+            self.device.s_axil_bready.eq(~reads),
         ]
         with m.If(outside):
             self._respond(m, Status.REFUSED)
-        with m.Elif(self.step):
-            taken = Mux(reads, self.s_axil_arready, self.s_axil_awready)
-            m.d.sync += [asked.eq(asked | taken), given.eq(given | self.s_axil_wready)]
+        with m.Elif(self.device.step):
+            taken = Mux(reads, self.device.s_axil_arready, self.device.s_axil_awready)
+            m.d.sync += [asked.eq(asked | taken), given.eq(given | self.device.s_axil_wready)]
             with m.If(answered):
                 m.d.sync += [asked.eq(0), given.eq(0)]
                 self._respond(m, Status.OK)
                 with m.If(refused):
                     self._respond(m, Status.REFUSED)
                 with m.Elif(reads):
-                    self._respond(m, Status.OK, self.s_axil_rdata, DATA_BITS // 8)
+                    self._respond(m, Status.OK, self.device.s_axil_rdata, DATA_BITS // 8)

@@ -153,7 +153,10 @@ class ScoreEngine(Component):
         ]
         products = []
         for unit in range(width):
-            rows = [on[row] if row < head.rows else Const(0) for row in range(unit, groups * width, width)]
+            rows = [
+                on[row] if row < head.rows else Const(0)
+                for row in range(unit, groups * width, width)
+            ]
             product = Signal(signed(p.current_bits + head.q_bits), name=f"product_{unit}")
             code = code_port.data.word_select(unit, head.kv_bits)
             m.d.sync += product.eq(current_of(p, code) * Array(rows)[fetched_group])

@@ -21,7 +21,7 @@ class SerialPort(Component):
     Parameters
     ----------
     bit_clk
-        Clocks of a bit, at least 3.
+        Clocks of a bit, at least 3; `BoardParams` sees to it.
 
     Members
     -------
@@ -35,16 +35,9 @@ class SerialPort(Component):
     Timing
     ------
     A byte takes ``10 * bit_clk`` clocks. Bits are sampled in their middle.
-
-    Raises
-    ------
-    ValueError
-        ``bit_clk`` is below 3.
     """
 
     def __init__(self, bit_clk: int) -> None:
-        if bit_clk < 3:
-            raise ValueError(f"bit_clk must be at least 3, not {bit_clk!r}")
         self.bit_clk = bit_clk
         super().__init__(
             {

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from amaranth.hdl import Elaboratable, Module, Signal
+from amaranth.lib import io
 
 from boards.board import Board
 from boards.params import BoardParams, EmulatorParams
@@ -122,8 +123,10 @@ class BoardTop(Elaboratable):
         """Connect the pins."""
         m = Module()
         m.submodules.board = board = Board(self.params)
-        uart = platform.request("uart", 0)
-        m.d.comb += [board.rx.eq(uart.rx.i), uart.tx.o.eq(board.tx)]
+        uart = platform.request("uart", 0, dir="-")
+        m.submodules.rx = rx = io.Buffer("i", uart.rx)
+        m.submodules.tx = tx = io.Buffer("o", uart.tx)
+        m.d.comb += [board.rx.eq(rx.i), tx.o.eq(board.tx)]
         alive = Signal(range(self.params.clk_hz))
         m.d.sync += alive.eq(alive + 1)
         lights = [board.session, board.busy, board.event, board.garbage, alive[-1]]
@@ -131,5 +134,7 @@ class BoardTop(Elaboratable):
         if len(numbers) < len(lights):
             lights = [board.busy, board.garbage]
         for number, light in zip(sorted(numbers), lights, strict=False):
-            m.d.comb += platform.request("led", number).o.eq(light)
+            led = io.Buffer("o", platform.request("led", number, dir="-"))
+            m.submodules[f"led_{number}"] = led
+            m.d.comb += led.o.eq(light)
         return m

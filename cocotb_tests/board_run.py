@@ -1,6 +1,7 @@
 """A simulated board at the end of a socket: its serial line, bit by bit, and nothing else of it.
 
-The host's port has a clock of its own, one per cent off the board's and in no step with it. The host says when simulated time passes, and how much, so that a run is the same every time.
+The host's port has a clock of its own, one per cent slower than the board's and in no step with
+it. The host says when simulated time passes, and how much, so that a run is the same every time.
 """
 
 from __future__ import annotations

@@ -117,9 +117,7 @@ def run(
 
 
 @board_app.command()
-def compare(
-    board: BoardOption = "ulx3s", count: TokensOption = 1200, seed: SeedOption = 0
-) -> None:
+def compare(board: BoardOption = "ulx3s", count: TokensOption = 1200, seed: SeedOption = 0) -> None:
     """Compare a board's integers with the real-valued model on real tokens."""
     from sim.emulation import run_compare
     from sim.tokens import TokenSource
@@ -151,3 +149,55 @@ def loopback(board: BoardOption = "ulx3s") -> None:
             f"gaincell board run --board {board} --port {port}", highlight=False
         ),
     )
+
+
+@board_app.command()
+def simulate(
+    board: BoardOption = "icebreaker",
+    count: TokensOption = 200,
+    seed: SeedOption = 0,
+    simulator: Annotated[
+        str, typer.Option("--simulator", help="verilator or icarus.")
+    ] = "verilator",
+) -> None:
+    """Simulate a board's top level, serial line included: sessions over good and bad lines."""
+    from cocotb_tests.board_session import simulate_board
+    from sim.tokens import TokenSource
+
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    ) as progress:
+        task = progress.add_task("", total=count)
+        figures = simulate_board(
+            board,
+            TokenSource(tokens=count, seed=seed),
+            simulator=simulator,
+            on_stage=lambda text: progress.update(task, description=text, completed=0),
+            on_progress=lambda done: progress.update(task, completed=done),
+        )
+    _table(f"Simulated board {board}", simulation_rows(figures))
+    if figures["mismatches"] or figures["with_repetition"]["mismatches"]:
+        raise typer.Exit(1)
+
+
+def simulation_rows(figures: dict[str, Any]) -> dict[str, str]:
+    """Figures of a simulated board, as shown."""
+    repeated, lossy = figures["with_repetition"], figures["without_repetition"]
+    return {
+        "real tokens of the session": f"{figures['tokens']:,}",
+        "integers compared": f"{figures['integers_compared']:,}",
+        "mismatches": f"{figures['mismatches']}",
+        "bytes on the line": f"{figures['bytes']:,}",
+        f"{figures['share_changed']:.0%} of bytes changed, requests repeated": (
+            f"{repeated['repeated']:,}"
+        ),
+        "mismatches then": f"{repeated['mismatches']}",
+        "without repetition: tokens answered": f"{lossy['answered']}",
+        "tokens reported lost": f"{lossy['reported']}",
+        "wrong answers accepted": f"{lossy['wrong']}",
+    }

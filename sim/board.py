@@ -66,7 +66,7 @@ def loopback_device(params: BoardParams) -> ByteStreamDevice:
     """A device that answers as a board of these parameters does, at once."""
     backend = EmulatedBackend(params.emulator)
     backend.credit = params.result_packets
-    return ByteStreamDevice(backend, bus_bytes=params.bus_bytes, build=params.config_hash)
+    return ByteStreamDevice(backend, bus_bytes=params.bus_bytes, build=params.config_hash, most=1)
 
 
 @contextmanager
@@ -150,9 +150,7 @@ def run_board(
             s_levels=(levels["s_level"],) * several, a_levels=(levels["a_level"],) * several
         )
         begun = time.monotonic()
-        got = driver.attend(
-            trace.q_codes, trace.k_codes, trace.v_codes, progress=on_progress
-        )
+        got = driver.attend(trace.q_codes, trace.k_codes, trace.v_codes, progress=on_progress)
         seconds = time.monotonic() - begun
         status, counters = driver.status(), driver.counters()
     emulated = EmulatedHead(params.emulator)

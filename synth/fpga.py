@@ -148,7 +148,9 @@ def _load(board: Target, platform: Any, folder: Path) -> None:
     try:
         platform.toolchain_program(LocalBuildProducts(folder), _NAME)
     except subprocess.CalledProcessError as error:
-        raise FpgaError(f"{program} failed with status {error.returncode}: is the board connected?")
+        raise FpgaError(
+            f"{program} failed with status {error.returncode}: is the board connected?"
+        ) from error
 
 
 def _shown(path: Path) -> str:

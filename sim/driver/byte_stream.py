@@ -218,13 +218,21 @@ class ByteStreamDevice:
         Heads with streams of their own.
     build
         Hash of the configuration it was built from, as hexadecimal digits; None if it is no board.
+    most
+        Result packets in one response; as many as fit by default.
     """
 
     def __init__(
-        self, backend: Backend, *, bus_bytes: int, heads: int = 1, build: str | None = None
+        self,
+        backend: Backend,
+        *,
+        bus_bytes: int,
+        heads: int = 1,
+        build: str | None = None,
+        most: int | None = None,
     ) -> None:
         self._backend, self._bus_bytes, self._heads = backend, bus_bytes, heads
-        self._build = build
+        self._build, self._most = build, most
         credit = min(backend.credit, 0xFFFF)
         self.link = DeviceLink(Greeting(VERSION, bus_bytes, heads, credit))
 
@@ -282,10 +290,12 @@ class ByteStreamDevice:
     def _receive(self, head: int, wait_s: float) -> tuple[Status, bytes]:
         """As many result packets as there are and fit a response; wait for the first."""
         joined = b""
+        packets = 0
         try:
-            while True:
+            while packets != self._most:
                 beats = self._backend.receive_packet(head, 0.0 if joined else wait_s)
                 joined += join_packets([beats], self._bus_bytes)
+                packets += 1
                 if len(joined) * 2 > RESULT_BYTES:
                     break
         except Timeout:

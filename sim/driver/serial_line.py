@@ -33,7 +33,9 @@ def open_serial(path: Path | str, baud: int) -> FileTransport:
     """
     rate = getattr(termios, f"B{baud}", None)
     if rate is None:
-        known = sorted(int(name[1:]) for name in dir(termios) if name[1:].isdigit() and name[0] == "B")
+        known = sorted(
+            int(name[1:]) for name in dir(termios) if name[1:].isdigit() and name[0] == "B"
+        )
         raise ValueError(f"baud must be one of {', '.join(map(str, known[1:]))}, not {baud!r}")
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)

@@ -54,7 +54,8 @@ class ArrayReference:
             if phi:
                 currents = self._values[column]
                 charges = [
-                    charge + phi * current for charge, current in zip(charges, currents, strict=True)
+                    charge + phi * current
+                    for charge, current in zip(charges, currents, strict=True)
                 ]
         return charges
 
