@@ -67,8 +67,11 @@ class SerialPort(Component):
                 with m.If(wait == 0):
                     m.d.sync += [wait.eq(self.bit_clk - 1), left.eq(left - 1)]
                     with m.If(left == 0):
+                        # The next start bit may follow before the line is looked at again.
                         m.d.sync += [self.received.eq(bits), self.valid.eq(line)]
-                        m.next = "HIGH"
+                        m.next = "IDLE"
+                        with m.If(~line):
+                            m.next = "HIGH"
                     with m.Elif(left == _FRAME_BITS - 1):
                         with m.If(line):  # too short for a start bit
                             m.next = "IDLE"

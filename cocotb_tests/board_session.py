@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boards.params import BoardParams
-from cocotb_tests.board_backend import simulated_board
+from cocotb_tests.board_backend import prepare_board, simulated_board
 from cocotb_tests.runner import SIMULATION_TOOLS
 from sim.board import connect_board
-from sim.board_params import board_params, levels_of
+from sim.board_params import board_params, for_simulation, levels_of, write_board_result
 from sim.driver.driver import Driver
 from sim.driver.emulated import EmulatedBackend
 from sim.driver.errors import DriverError
 from sim.driver.transport import Transport
-from sim.results import write_result
 from sim.tokens import TokenSource, real_tokens
 
-__all__ = ["BadLine", "for_simulation", "run_lossy", "run_session", "simulate_board"]
+__all__ = ["BadLine", "run_lossy", "run_session", "simulate_board"]
 
 Codes = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]  #: q, k and v of every token
-#: Clocks of a bit; few, so that not all simulated time is the line's.
-BIT_CLK = 4
 
 
 class BadLine:
@@ -68,11 +65,6 @@ class BadLine:
     def close(self) -> None:
         """Close the line beneath."""
         self._line.close()
-
-
-def for_simulation(params: BoardParams) -> BoardParams:
-    """The same board with a faster line, so that a simulation is not all waiting."""
-    return dataclasses.replace(params, clk_hz=1_000_000, baud=1_000_000 // BIT_CLK)
 
 
 def _configure(driver: Driver) -> None:
@@ -151,7 +143,13 @@ def run_session(
     }
 
 
-def run_lossy(params: BoardParams, line: BadLine, codes: Codes) -> dict[str, Any]:
+def run_lossy(
+    params: BoardParams,
+    line: BadLine,
+    codes: Codes,
+    *,
+    on_progress: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
     """Send tokens without ever repeating a request: each is answered rightly or is an error.
 
     After an error host and board are brought in step again, over a line that is good meanwhile.
@@ -163,7 +161,9 @@ def run_lossy(params: BoardParams, line: BadLine, codes: Codes) -> dict[str, Any
     with Driver(backend, params.head, timeout_s=3600.0) as driver:
         for device in (driver, reference):
             _configure(device)
-        for q, k, v in zip(*codes, strict=True):
+        for token, (q, k, v) in enumerate(zip(*codes, strict=True)):
+            if on_progress is not None:
+                on_progress(token)
             line.share = share
             try:
                 got = driver.write_query(k, v, q)
@@ -198,10 +198,10 @@ def simulate_board(
     on_progress: Callable[[int], None] | None = None,
     report_dir: Path | None = None,
 ) -> dict[str, Any]:
-    """Simulate a board's top level with real tokens and write ``board_sim.json``.
+    """Simulate a board's top level with real tokens; ``board_sim.json`` keeps other boards' rows.
 
-    A session over a good line; one over a bad line with repetition; tokens over a bad line
-    without it.
+    A session over a good line; if any bytes are to be changed, one over a bad line with
+    repetition, and tokens over a bad line without it.
 
     Raises
     ------
@@ -216,36 +216,34 @@ def simulate_board(
         source, q_bits=head.q_bits, kv_bits=head.kv_bits, rows=head.rows, lanes=head.lanes
     )
     codes = (trace.q_codes, trace.k_codes, trace.v_codes)
-    patience_clk = 8 * (params.emulator.query_clk + 20 * BIT_CLK * params.frame_bytes)
+    patience_clk = 2 * params.emulator.query_clk + 40 * params.bit_clk * params.frame_bytes
+    simulated = partial(simulated_board, params, simulator=simulator, patience_clk=patience_clk)
     on_stage("building the simulation")
-    with simulated_board(params, simulator=simulator, patience_clk=patience_clk) as line:
-        on_stage("session")
+    prepare_board(params, simulator)
+    on_stage("session")
+    with simulated() as line:
         session = run_session(params, line, codes, on_progress=on_progress)
-        good_bytes = line.bytes
-    with simulated_board(params, simulator=simulator, patience_clk=patience_clk) as line:
-        on_stage(f"session, {share:.0%} of bytes changed")
-        bad = BadLine(line, share, source.seed)
-        repeated = run_session(params, bad, codes, on_progress=on_progress, retries=50)
-        repeated["bytes_changed"] = bad.changed
-    with simulated_board(params, simulator=simulator, patience_clk=patience_clk) as line:
-        on_stage("without repetition")
-        lossy = run_lossy(params, BadLine(line, share, source.seed), codes)
-    figures = {
+        session["bytes"] = line.bytes
+    figures: dict[str, Any] = {
         "board": name,
+        "build_hash": params.config_hash,
         "simulator": simulator,
         **session,
-        "bytes": good_bytes,
         "share_changed": share,
-        "with_repetition": repeated,
-        "without_repetition": lossy,
         "text": source.text,
         "seed": source.seed,
     }
-    write_result(
-        "board_sim",
-        figures,
-        config_hash=params.config_hash,
-        tools=SIMULATION_TOOLS,
-        report_dir=report_dir,
+    if share:
+        on_stage(f"session, {share:.0%} of bytes changed")
+        with simulated() as line:
+            bad = BadLine(line, share, source.seed)
+            repeated = run_session(params, bad, codes, on_progress=on_progress, retries=50)
+        figures["with_repetition"] = repeated | {"bytes_changed": bad.changed}
+        on_stage("without repetition")
+        with simulated() as line:
+            bad = BadLine(line, share, source.seed)
+            figures["without_repetition"] = run_lossy(params, bad, codes, on_progress=on_progress)
+    write_board_result(
+        "board_sim", figures, params.config_hash, SIMULATION_TOOLS, report_dir=report_dir
     )
     return figures

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
 from analog_models import AnalogParams
 from boards.params import BoardParams, EmulatorParams
-from boards.targets import target
+from boards.targets import TARGETS, target
 from hw.params import HeadParams
+from sim.results import read_result, write_result
 
-__all__ = ["CURRENT_FRACTION", "board_params", "emulator_params", "integer_currents", "levels_of"]
+__all__ = [
+    "CURRENT_FRACTION",
+    "board_params",
+    "emulator_params",
+    "for_simulation",
+    "integer_currents",
+    "levels_of",
+    "write_board_result",
+]
 
 CURRENT_FRACTION = 8  #: fractional bits of a current in µA
 
@@ -44,6 +58,11 @@ def board_params(name: str) -> BoardParams:
     return board.params(integer_currents(board.head), CURRENT_FRACTION)
 
 
+def for_simulation(params: BoardParams) -> BoardParams:
+    """The same board with a faster line, so that a simulation is not all waiting."""
+    return dataclasses.replace(params, clk_hz=1_000_000, baud=250_000)
+
+
 def levels_of(head: HeadParams) -> dict[str, int]:
     """S_sat and A_sat in µA: 80 and 40, less in arrays smaller than the published one.
 
@@ -53,3 +72,27 @@ def levels_of(head: HeadParams) -> dict[str, int]:
         "s_level": max(1, round(80 * min(1.0, head.rows / 64))),
         "a_level": max(1, round(40 * min(1.0, head.columns / 64))),
     }
+
+
+def write_board_result(
+    name: str,
+    figures: Mapping[str, Any],
+    config_hash: str,
+    tools: Sequence[str],
+    *,
+    report_dir: Path | None = None,
+) -> None:
+    """Write a result file of one board, which keeps the others' figures under ``boards``."""
+    try:
+        others = read_result(name, report_dir)["boards"]
+    except FileNotFoundError:
+        others = []
+    rows = [row for row in others if row["board"] != figures["board"]] + [dict(figures)]
+    rows.sort(key=lambda row: list(TARGETS).index(row["board"]))
+    write_result(
+        name,
+        {**figures, "boards": rows},
+        config_hash=config_hash,
+        tools=tools,
+        report_dir=report_dir,
+    )

@@ -15,8 +15,8 @@ from typing import Any
 from amaranth.build.run import LocalBuildProducts
 
 from boards.targets import BoardTop, Target, target
-from sim.board_params import board_params
-from sim.results import ROOT, read_result, write_result, write_text_whole
+from sim.board_params import board_params, write_board_result
+from sim.results import ROOT, write_text_whole
 from synth.yosys import run_yosys
 
 __all__ = ["FpgaError", "find_tool", "measure", "run_fpga"]
@@ -240,19 +240,8 @@ def run_fpga(
             f"see {folder / f'{_NAME}.tim'}"
         )
     write_text_whole(folder / "build_hash", params.config_hash + "\n")
-    try:
-        others = read_result("fpga", report_dir)["boards"]
-    except FileNotFoundError:
-        others = []
-    rows = [row for row in others if row["board"] != name] + [figures]
-    rows.sort(key=lambda row: -row["logic_of"])
-    write_result(
-        "fpga",
-        {**figures, "boards": rows},
-        config_hash=params.config_hash,
-        tools=["amaranth", "amaranth-boards", "pyosys", *_packages(board)],
-        report_dir=report_dir,
-    )
+    tools_used = ["amaranth", "amaranth-boards", "pyosys", *_packages(board)]
+    write_board_result("fpga", figures, params.config_hash, tools_used, report_dir=report_dir)
     if program:
         on_stage("loading")
         _load(board, platform, folder)

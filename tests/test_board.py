@@ -14,11 +14,11 @@ import synth.fpga
 from boards.params import BoardParams
 from boards.targets import TARGETS, BoardTop, target
 from cocotb_tests.board_backend import simulated_board
-from cocotb_tests.board_session import BadLine, for_simulation, run_lossy, run_session
+from cocotb_tests.board_session import BadLine, run_lossy, run_session
 from gaincell import cli
 from hw.presets import PRESETS
 from sim.board import connect_board, loopback_device, loopback_port, run_board
-from sim.board_params import board_params, emulator_params, levels_of
+from sim.board_params import board_params, emulator_params, for_simulation, levels_of
 from sim.driver import ByteStreamDevice, CallTransport, DeviceMismatch, Driver, FunctionalBackend
 from sim.driver.emulated import EmulatedBackend
 from sim.driver.errors import LinkError
@@ -60,7 +60,7 @@ def test_a_session_over_the_simulated_board_has_no_mismatch():
 def test_a_bad_line_is_repaired_by_repetition():
     with simulated_board(BOARD) as line:
         bad = BadLine(line, 0.01, seed=2)
-        figures = run_session(BOARD, bad, tokens(60, seed=2), retries=50)
+        figures = run_session(BOARD, bad, tokens(40, seed=2), retries=50)
     assert figures["mismatches"] == 0
     assert bad.changed > 20
     assert figures["repeated"] > 20
@@ -72,9 +72,9 @@ def test_a_bad_line_is_repaired_by_repetition():
 def test_without_repetition_every_loss_is_reported_and_nothing_wrong_accepted():
     with simulated_board(BOARD, patience_clk=6000) as line:
         bad = BadLine(line, 0.01, seed=3)
-        figures = run_lossy(BOARD, bad, tokens(40, seed=3))
+        figures = run_lossy(BOARD, bad, tokens(30, seed=3))
     assert figures["wrong"] == 0
-    assert figures["answered"] + figures["reported"] == 40
+    assert figures["answered"] + figures["reported"] == 30
     assert min(figures["answered"], figures["reported"]) > 5
 
 

@@ -74,6 +74,12 @@ def test_bytes_are_received_from_a_port_that_is_a_little_off(bit_clk, scale):
     assert serve_line(bit_clk, [lv for byte in sent for lv in levels_of(byte, scale=scale)]) == sent
 
 
+def test_a_late_start_costs_none_of_the_bytes_that_follow_at_once():
+    sent = [0x00, 0x06, 0x01, 0x01, 0xFF]
+    levels = [lv for byte in sent for lv in levels_of(byte)]
+    assert serve_line(4, [(0, 0.75), *levels[1:]]) == sent
+
+
 def test_a_byte_without_a_stop_bit_is_none():
     good, broken = levels_of(0x12), levels_of(0x34, stop=0)
     assert serve_line(8, [*good, *broken, (0, 30), (1, 2), *good]) == [0x12, 0x12]
