@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, ValueLike
 from amaranth.lib import stream
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import Component, In, Out, Signature, connect, flipped
@@ -317,7 +317,7 @@ class Link(Component):
                     m.next = "IDLE"
 
     def _respond(
-        self, m: Module, status: Status, follows: object = 0, follow_bytes: int = 0
+        self, m: Module, status: Status, follows: ValueLike = 0, follow_bytes: int = 0
     ) -> None:
         """Go on with a response; in a state."""
         m.d.sync += [
@@ -357,7 +357,7 @@ class Link(Component):
             with m.Case(Kind.READ, Kind.WRITE):
                 self._access(m, kind == Kind.READ, arguments[:16], arguments[16:])
 
-    def _access(self, m: Module, reads: object, address: object, data: object) -> None:
+    def _access(self, m: Module, reads: Value, address: Value, data: Value) -> None:
         """Read or write a register."""
         asked, given = Signal(), Signal()  # address, and data, have been taken from the bus
         outside = address[ADDRESS_BITS:].any()

@@ -24,7 +24,7 @@ from sim.driver.emulated import EmulatedBackend
 from sim.driver.errors import LinkError
 from sim.driver.serial_line import open_serial
 from sim.driver.transport import FileTransport
-from sim.results import read_result
+from sim.results import ROOT, read_result
 from sim.tokens import TokenSource
 from synth.fpga import FpgaError, find_tool, measure, run_fpga
 
@@ -112,6 +112,14 @@ def test_real_tokens_over_a_pseudo_terminal(tmp_path):
     written = read_result("board", tmp_path)
     assert written["tokens_per_second"] > 0
     assert written["config_hash"] == board_params("icebreaker").config_hash
+
+
+def test_the_documents_example_runs(capsys):
+    text = (ROOT / "docs" / "boards.md").read_text(encoding="utf-8")
+    code = text.split("```python\n")[1].split("```")[0]
+    with loopback_port(board_params("ulx3s")) as port:
+        exec(code.replace("/dev/ttyUSB0", port), {})
+    assert len(capsys.readouterr().out.strip("[]\n ").split()) == 64
 
 
 def test_a_wrong_answer_is_counted(tmp_path, monkeypatch):
