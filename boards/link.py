@@ -122,8 +122,19 @@ class Link(Component):
         self._forget = Signal()  # results that wait
         self._arriving = Signal()  # a result packet has begun to come and not ended
         self._patience = Signal(16)  # ms left
+        self._outside = Signal()  # the address is none of the registers'
         self._queues(m)
         self._time(m)
+        # Flip-flops drive the bus: its slave decides much in the clock in which it is asked.
+        m.d.comb += [
+            self._outside.eq(self._arguments[ADDRESS_BITS:16].any()),
+            self.device.s_axil_araddr.eq(self._arguments[:16]),
+            self.device.s_axil_awaddr.eq(self._arguments[:16]),
+            self.device.s_axil_wdata.eq(self._arguments[16:]),
+            self.device.s_axil_wstrb.eq(-1),
+            self.device.s_axil_rready.eq(1),
+            self.device.s_axil_bready.eq(1),
+        ]
         m.d.comb += [
             self.frames.received.eq(self.received),
             self.frames.valid.eq(self.valid),
@@ -270,8 +281,13 @@ class Link(Component):
                         m.d.sync += self._patience.eq(self._arguments[8:24])
                     with m.Case(Kind.READ):
                         m.d.comb += accepts.eq(body == 2)
+                        m.d.sync += self.device.s_axil_arvalid.eq(accepts & ~self._outside)
                     with m.Case(Kind.WRITE):
                         m.d.comb += accepts.eq(body == 6)
+                        m.d.sync += [
+                            self.device.s_axil_awvalid.eq(accepts & ~self._outside),
+                            self.device.s_axil_wvalid.eq(accepts & ~self._outside),
+                        ]
                     with m.Case(Kind.DELIVER):
                         m.d.comb += accepts.eq(body == 2)
                         m.d.sync += self._patience.eq(self._arguments[:16])
@@ -329,7 +345,7 @@ class Link(Component):
 
     def _carry_out(self, m: Module) -> None:
         """Wait for what a request asks for; in the state of that name."""
-        kind, arguments = self._request[:8], self._arguments
+        kind = self._request[:8]
         tokens, results = self.token_queue, self.result_queue
         late = self._patience == 0
         with m.Switch(kind):
@@ -355,34 +371,22 @@ class Link(Component):
                 build = int.from_bytes(bytes.fromhex(self.params.config_hash), "little")
                 self._respond(m, Status.OK, Const(build, 8 * BUILD_BYTES), BUILD_BYTES)
             with m.Case(Kind.READ, Kind.WRITE):
-                self._access(m, kind == Kind.READ, arguments[:16], arguments[16:])
+                self._access(m, kind == Kind.READ)
 
-    def _access(self, m: Module, reads: Value, address: Value, data: Value) -> None:
-        """Read or write a register."""
-        asked, given = Signal(), Signal()  # address, and data, have been taken from the bus
-        outside = address[ADDRESS_BITS:].any()
-        answered = Mux(reads, self.device.s_axil_rvalid, self.device.s_axil_bvalid)
-        refused = Mux(reads, self.device.s_axil_rresp, self.device.s_axil_bresp) != 0
-        m.d.comb += [
-            self.device.s_axil_araddr.eq(address),
-            self.device.s_axil_awaddr.eq(address),
-            self.device.s_axil_wdata.eq(data),
-            self.device.s_axil_wstrb.eq(-1),
-            self.device.s_axil_arvalid.eq(reads & ~asked & ~outside),
-            self.device.s_axil_rready.eq(reads),
-            self.device.s_axil_awvalid.eq(~reads & ~asked & ~outside),
-            self.device.s_axil_wvalid.eq(~reads & ~given & ~outside),
-            self.device.s_axil_bready.eq(~reads),
-        ]
-        with m.If(outside):
+    def _access(self, m: Module, reads: Value) -> None:
+        """Wait for the answer to a register access; the bus was asked in the state before."""
+        bus = self.device
+        answered = Mux(reads, bus.s_axil_rvalid, bus.s_axil_bvalid)
+        refused = Mux(reads, bus.s_axil_rresp, bus.s_axil_bresp) != 0
+        with m.If(self._outside):
             self._respond(m, Status.REFUSED)
-        with m.Elif(self.device.step):
-            taken = Mux(reads, self.device.s_axil_arready, self.device.s_axil_awready)
-            m.d.sync += [asked.eq(asked | taken), given.eq(given | self.device.s_axil_wready)]
+        with m.Elif(bus.step):
+            for channel in ("ar", "aw", "w"):
+                with m.If(getattr(bus, f"s_axil_{channel}ready")):
+                    m.d.sync += getattr(bus, f"s_axil_{channel}valid").eq(0)
             with m.If(answered):
-                m.d.sync += [asked.eq(0), given.eq(0)]
                 self._respond(m, Status.OK)
                 with m.If(refused):
                     self._respond(m, Status.REFUSED)
                 with m.Elif(reads):
-                    self._respond(m, Status.OK, self.device.s_axil_rdata, DATA_BITS // 8)
+                    self._respond(m, Status.OK, bus.s_axil_rdata, DATA_BITS // 8)

@@ -167,6 +167,18 @@ def test_frames_are_read_whatever_stands_between_them():
     assert received_frames(line + b"\0") == (wanted, reader.rejected)
 
 
+def test_garbage_at_any_byte_costs_one_frame_at_most():
+    rng = random.Random(6)
+    first, good = encode_frame(b"\0\1first\0"), encode_frame(b"good")
+    line = b""
+    for at in range(len(first) + 1):
+        line += first[:at] + rng.randbytes(rng.randrange(1, 9)) + first[at:] + good
+    reader = FrameReader()
+    wanted = reader.feed(line)
+    assert wanted.count(b"good") == len(first) + 1
+    assert received_frames(line) == (wanted, reader.rejected)
+
+
 @pytest.mark.parametrize("size", [1, 59, 60, 61, 64, 65, 100, 253, 254, 255, 600])
 def test_of_a_long_frame_the_length_is_told(size):
     for content in (bytes(size), bytes(1 + i % 255 for i in range(size))):
