@@ -174,6 +174,20 @@ class ArrayEmulator(Component):
             self.ana_out_pulse.eq(pulses.pulse),
             self.ana_out_sign.eq(pulses.sign),
         ]
+        if self.params.leak:
+            # Age is of the head's time.
+            age_clk = self.params.leak.age_clk
+            left, tick = Signal(range(age_clk), init=age_clk - 1), Signal()
+            m.d.comb += [
+                tick.eq(self.step & (left == 0)),
+                scores.tick.eq(tick),
+                outputs.tick.eq(tick),
+                outputs.note.eq(self.step & self.ana_outputs_reset),
+            ]
+            with m.If(tick):
+                m.d.sync += left.eq(age_clk - 1)
+            with m.Elif(self.step):
+                m.d.sync += left.eq(left - 1)
         with m.If(converting & ~self.ana_convert):
             m.d.comb += pulses.bank.eq(convert_bank)
         with m.Else():

@@ -6,8 +6,8 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed, unsigne
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
+from boards.level_currents import LevelCurrents, current_of, delayed
 from boards.params import EmulatorParams
-from boards.score_engine import current_of
 from boards.walk import Walk, index_bits
 
 __all__ = ["OutputEngine", "output_word_bits"]
@@ -32,6 +32,10 @@ class OutputEngine(Component):
 
     Members
     -------
+    tick : In(1)
+        A step of age has passed.
+    note : In(1)
+        Columns are as old as they are now.
     store : In(1)
         Take ``codes`` for the column ``subtile``, ``column``; all of them stay while ``busy``.
     start : In(1)
@@ -57,6 +61,8 @@ class OutputEngine(Component):
         head = params.head
         super().__init__(
             {
+                "tick": In(1),
+                "note": In(1),
                 "store": In(1),
                 "subtile": In(head.subtile_bits),
                 "column": In(head.column_bits),
@@ -82,7 +88,12 @@ class OutputEngine(Component):
     @property
     def start_clk(self) -> int:
         """Clocks of the multiplication of all columns."""
-        return self.params.head.window * self.params.value_groups + 3
+        return self.params.head.window * self.params.value_groups + 3 + self._ahead_clk
+
+    @property
+    def _ahead_clk(self) -> int:
+        """Clocks by which a column's age is asked for before its codes and its phi."""
+        return LevelCurrents.latency_clk - 1 if self.params.leak else 0
 
     def elaborate(self, platform: object) -> Module:
         """Build the engine."""
@@ -124,10 +135,12 @@ class OutputEngine(Component):
         # A multiplication: addresses, codes and phi, products, sums.
         walking = Signal()
         walk = Walk("at", column=head.columns, group=groups, subtile=head.subtiles)
+        ahead = self._ahead_clk
+        subtile, column = (delayed(m, walk[key], ahead) for key in ("subtile", "column"))
         m.d.comb += [
-            code_port.addr.eq(Cat(walk["group"], walk["column"], walk["subtile"])),
-            self.phi_subtile.eq(walk["subtile"]),
-            self.phi_column.eq(walk["column"]),
+            code_port.addr.eq(Cat(delayed(m, walk["group"], ahead), column, subtile)),
+            self.phi_subtile.eq(subtile),
+            self.phi_column.eq(column),
         ]
         with m.If(self.start):
             m.d.sync += walking.eq(1)
@@ -136,24 +149,40 @@ class OutputEngine(Component):
             with m.If(walk.last):
                 m.d.sync += walking.eq(0)
         fetched, multiplied, summed = Signal(), Signal(), Signal()
+        fetching = delayed(m, walking, ahead)
         fetched_first, fetched_last = Signal(), Signal()
         first, last, whole = Signal(), Signal(), Signal()
         m.d.sync += [
-            fetched.eq(walking),
-            fetched_first.eq(walk["column"] == 0),
-            fetched_last.eq(walk.at_end("column")),
+            fetched.eq(fetching),
+            fetched_first.eq(column == 0),
+            fetched_last.eq(column == head.columns - 1),
             multiplied.eq(fetched),
             first.eq(fetched_first),
             last.eq(fetched_last),
             summed.eq(multiplied),
             whole.eq(last),
         ]
+        levels = None
+        under_way = walking
+        if p.leak:
+            m.submodules.levels = ages = LevelCurrents(p)
+            levels = ages.levels
+            under_way = walking | delayed(m, walking, 1) | fetching
+            m.d.comb += [
+                ages.tick.eq(self.tick),
+                ages.note.eq(self.note),
+                ages.store.eq(storing),
+                ages.subtile.eq(self.subtile),
+                ages.column.eq(self.column),
+                ages.read_subtile.eq(walk["subtile"]),
+                ages.read_column.eq(walk["column"]),
+            ]
         lanes = []
         for unit in range(width):
             product = Signal(signed(p.current_bits + p.phi_bits), name=f"product_{unit}")
             charge = Signal(signed(p.output_bits + 1), name=f"charge_{unit}")
             code = code_port.data.word_select(unit, head.kv_bits)
-            m.d.sync += product.eq(current_of(p, code) * self.phi)
+            m.d.sync += product.eq(current_of(p, code, levels) * self.phi)
             with m.If(multiplied):
                 m.d.sync += charge.eq(Mux(first, 0, charge) + product)
             magnitude = Mux(charge < 0, -charge, charge)[: p.output_bits]
@@ -166,7 +195,7 @@ class OutputEngine(Component):
                 Cat(written["group"], written["subtile"], self.bank if bank_bits else Const(0, 0))
             ),
             charge_store.data.eq(Cat(*lanes)),
-            self.busy.eq(storing | walking | fetched | multiplied | summed),
+            self.busy.eq(storing | under_way | fetched | multiplied | summed),
             charge_port.addr.eq(
                 Cat(
                     self.read_group,

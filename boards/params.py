@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from hw.params import HeadParams
 
-__all__ = ["BoardParams", "EmulatorParams"]
+__all__ = ["BoardParams", "EmulatorParams", "Leak"]
 
 _LEVEL_MAX = 255  # of S_sat and A_sat, whose unit is 1 µA
 
@@ -19,6 +19,37 @@ def _check_int(name: str, value: object, low: int, high: int) -> None:
         raise TypeError(f"{name} must be an int, not {value!r}")
     if not low <= value <= high:
         raise ValueError(f"{name} must be in {low}..{high}, not {value!r}")
+
+
+def _check_currents(name: str, currents: object, levels: int) -> None:
+    if not isinstance(currents, tuple):
+        raise TypeError(f"{name} must be a tuple of ints, not {currents!r}")
+    if len(currents) != levels:
+        raise ValueError(f"{name} must hold {levels} levels, not {len(currents)!r}")
+    for current in currents:
+        _check_int(name, current, -(2**17), 2**17 - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leak:
+    """How the currents of stored levels change with age.
+
+    Raises
+    ------
+    TypeError
+        A field is not of its kind.
+    ValueError
+        A field is out of its range.
+    """
+
+    age_clk: int  #: clocks of the head in a step of age
+    currents: tuple[tuple[int, ...], ...]  #: of every level, from the first step on; the last stays
+
+    def __post_init__(self) -> None:
+        _check_int("age_clk", self.age_clk, 1, 2**16)
+        if not isinstance(self.currents, tuple):
+            raise TypeError(f"leak.currents must be a tuple of tuples, not {self.currents!r}")
+        _check_int("steps of leak.currents", len(self.currents), 1, 1023)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,24 +75,24 @@ class EmulatorParams:
     phi_fraction: int = 8  #: fractional bits of a phi pulse in clocks
     key_multipliers: int = 16  #: rows of a column that are multiplied in one clock
     value_multipliers: int = 16  #: lanes of a column that are multiplied in one clock
+    leak: Leak | None = None  #: None is ideal
 
     def __post_init__(self) -> None:
         if not isinstance(self.head, HeadParams):
             raise TypeError(f"head must be HeadParams, not {self.head!r}")
         if self.head.heads != 1:
             raise ValueError(f"head.heads must be 1 on a board, not {self.head.heads!r}")
-        if not isinstance(self.currents, tuple):
-            raise TypeError(f"currents must be a tuple of ints, not {self.currents!r}")
-        if len(self.currents) != 1 << self.head.kv_bits:
-            raise ValueError(
-                f"currents must hold {1 << self.head.kv_bits} levels, not {len(self.currents)!r}"
-            )
-        for current in self.currents:
-            _check_int("currents", current, -(2**17), 2**17 - 1)
+        levels = 1 << self.head.kv_bits
+        _check_currents("currents", self.currents, levels)
         if not any(self.currents):
             raise ValueError(f"currents must not all be zero, not {self.currents!r}")
         _check_int("current_fraction", self.current_fraction, 0, 14)
         _check_int("phi_fraction", self.phi_fraction, 0, 14)
+        if self.leak is not None:
+            if not isinstance(self.leak, Leak):
+                raise TypeError(f"leak must be Leak or None, not {self.leak!r}")
+            for currents in self.leak.currents:
+                _check_currents("leak.currents", currents, levels)
         _check_int("key_multipliers", self.key_multipliers, 1, self.head.rows)
         _check_int("value_multipliers", self.value_multipliers, 1, self.head.lanes)
 
@@ -86,17 +117,26 @@ class EmulatorParams:
         """Clocks of the longest query pulse, and of the longest phi pulse."""
         return self.head.integrate_clk
 
+    @property
+    def table(self) -> tuple[tuple[int, ...], ...]:
+        """Currents of every level, by age."""
+        return (self.currents, *(self.leak.currents if self.leak else ()))
+
+    @property
+    def current_max(self) -> int:
+        """Largest magnitude of a current."""
+        return max(abs(current) for currents in self.table for current in currents)
+
     # --- widths -----------------------------------------------------------------------------
     @property
     def current_bits(self) -> int:
         """Bits of a signed current."""
-        return max(abs(current) for current in self.currents).bit_length() + 1
+        return self.current_max.bit_length() + 1
 
     @property
     def score_bits(self) -> int:
         """Bits of a column's signed charge: rows, longest pulse and largest current."""
-        largest = max(abs(current) for current in self.currents)
-        return (self.head.rows * self.q_max * largest).bit_length() + 1
+        return (self.head.rows * self.q_max * self.current_max).bit_length() + 1
 
     @property
     def phi_max(self) -> int:
@@ -111,8 +151,7 @@ class EmulatorParams:
     @property
     def output_bits(self) -> int:
         """Bits of the magnitude of a lane's charge in one sub-tile."""
-        largest = max(abs(current) for current in self.currents)
-        return (self.head.columns * self.phi_max * largest).bit_length()
+        return (self.head.columns * self.phi_max * self.current_max).bit_length()
 
     @property
     def charge_fraction(self) -> int:
@@ -138,10 +177,6 @@ class EmulatorParams:
         division = self.head.q_bits + self.phi_fraction + 4
         columns = head.window * (self.key_groups + division + self.value_groups)
         return columns + (lanes + 4) * (1 + head.readout_clk) + 16
-
-    def as_dict(self) -> dict[str, object]:
-        """Fields by name, in the order of definition."""
-        return dataclasses.asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,8 +253,11 @@ class BoardParams:
         return self.result_packets * self.head.result_beats
 
     def as_dict(self) -> dict[str, object]:
-        """Fields by name, in the order of definition."""
-        return dataclasses.asdict(self)
+        """Fields by name, in the order of definition; a leak that is absent has none."""
+        fields = dataclasses.asdict(self)
+        if self.emulator.leak is None:
+            del fields["emulator"]["leak"]
+        return fields
 
     @property
     def config_hash(self) -> str:

@@ -6,16 +6,11 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed, 
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
+from boards.level_currents import LevelCurrents, current_of, delayed
 from boards.params import EmulatorParams
 from boards.walk import Walk, index_bits
 
-__all__ = ["ScoreEngine", "current_of"]
-
-
-def current_of(params: EmulatorParams, code: Value) -> Value:
-    """Current of a level, from a table."""
-    shape = signed(params.current_bits)
-    return Array(Const(current, shape) for current in params.currents)[code]
+__all__ = ["ScoreEngine"]
 
 
 class ScoreEngine(Component):
@@ -31,8 +26,11 @@ class ScoreEngine(Component):
 
     Members
     -------
+    tick : In(1)
+        A step of age has passed.
     clear, integrate : In(1)
-        Word lines begin anew; the lines of ``q_pulse`` that are high are on for a clock.
+        Word lines begin anew, and columns are as old as they are now; the lines of ``q_pulse``
+        that are high are on for a clock.
     q_pulse : in
         Word lines, one per row.
     store : In(1)
@@ -62,6 +60,7 @@ class ScoreEngine(Component):
         }
         super().__init__(
             {
+                "tick": In(1),
                 "clear": In(1),
                 "integrate": In(1),
                 "q_pulse": In(head.rows),
@@ -84,7 +83,12 @@ class ScoreEngine(Component):
     @property
     def start_clk(self) -> int:
         """Clocks of the multiplication of all columns."""
-        return self.params.head.window * self.params.key_groups + 3
+        return self.params.head.window * self.params.key_groups + 3 + self._ahead_clk
+
+    @property
+    def _ahead_clk(self) -> int:
+        """Clocks by which a column's age is asked for before its codes."""
+        return LevelCurrents.latency_clk - 1 if self.params.leak else 0
 
     def elaborate(self, platform: object) -> Module:
         """Build the engine."""
@@ -132,7 +136,10 @@ class ScoreEngine(Component):
         # A multiplication: an address, codes, products, a sum.
         walking = Signal()
         walk = Walk("at", group=groups, column=head.columns, subtile=head.subtiles)
-        m.d.comb += code_port.addr.eq(Cat(walk["group"], walk["column"], walk["subtile"]))
+        ahead = self._ahead_clk
+        m.d.comb += code_port.addr.eq(
+            delayed(m, Cat(walk["group"], walk["column"], walk["subtile"]), ahead)
+        )
         with m.If(self.start):
             m.d.sync += walking.eq(1)
         with m.If(walking):
@@ -142,15 +149,31 @@ class ScoreEngine(Component):
         fetched, multiplied, summed = Signal(), Signal(), Signal()
         fetched_group = Signal(group_bits)
         first, last, whole = Signal(), Signal(), Signal()
+        fetching = delayed(m, walking, ahead)
         m.d.sync += [
-            fetched.eq(walking),
-            fetched_group.eq(walk["group"]),
+            fetched.eq(fetching),
+            fetched_group.eq(delayed(m, walk["group"], ahead)),
             multiplied.eq(fetched),
             first.eq(fetched_group == 0),
             last.eq(fetched_group == groups - 1),
             summed.eq(multiplied),
             whole.eq(last),
         ]
+        levels = None
+        under_way = walking
+        if p.leak:
+            m.submodules.levels = ages = LevelCurrents(p)
+            levels = ages.levels
+            under_way = walking | delayed(m, walking, 1) | fetching
+            m.d.comb += [
+                ages.tick.eq(self.tick),
+                ages.note.eq(self.clear),
+                ages.store.eq(storing),
+                ages.subtile.eq(self.subtile),
+                ages.column.eq(self.column),
+                ages.read_subtile.eq(walk["subtile"]),
+                ages.read_column.eq(walk["column"]),
+            ]
         products = []
         for unit in range(width):
             rows = [
@@ -159,7 +182,7 @@ class ScoreEngine(Component):
             ]
             product = Signal(signed(p.current_bits + head.q_bits), name=f"product_{unit}")
             code = code_port.data.word_select(unit, head.kv_bits)
-            m.d.sync += product.eq(current_of(p, code) * Array(rows)[fetched_group])
+            m.d.sync += product.eq(current_of(p, code, levels) * Array(rows)[fetched_group])
             products.append(product)
         total = Signal(signed(p.score_bits))
         with m.If(multiplied):
@@ -172,7 +195,7 @@ class ScoreEngine(Component):
                 Cat(written["column"], written["subtile"], self.bank if bank_bits else Const(0, 0))
             ),
             charge_store.data.eq(total),
-            self.busy.eq(storing | walking | fetched | multiplied | summed),
+            self.busy.eq(storing | under_way | fetched | multiplied | summed),
             charge_port.addr.eq(
                 Cat(
                     self.read_column,

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from analog_models import AnalogParams
-from boards.params import BoardParams, EmulatorParams
+from analog_models.dac import level_currents
+from boards.params import BoardParams, EmulatorParams, Leak
 from boards.targets import TARGETS, target
 from hw.params import HeadParams
 from sim.results import read_result, write_result
@@ -19,6 +20,7 @@ __all__ = [
     "emulator_params",
     "for_simulation",
     "integer_currents",
+    "leak_of",
     "levels_of",
     "write_board_result",
 ]
@@ -30,6 +32,37 @@ def integer_currents(head: HeadParams, fraction: int = CURRENT_FRACTION) -> tupl
     """Current of every level of the published cell, in units of ``2**-fraction`` µA."""
     fresh = AnalogParams.matching(head).level_currents.fresh
     return tuple(round(float(current) * 2**fraction) for current in fresh)
+
+
+def leak_of(
+    head: HeadParams, *, tau_clk: float, age_clk: int, steps: int, fraction: int = CURRENT_FRACTION
+) -> Leak:
+    """Leak of the published cell.
+
+    Parameters
+    ----------
+    head
+        The head.
+    tau_clk
+        Time constant of the stored deviation, in clocks of the head.
+    age_clk
+        Clocks of a step of age.
+    steps
+        Steps that currents are given for.
+    fraction
+        Fractional bits of a current in µA.
+    """
+    analog = AnalogParams.matching(head)
+    rows = level_currents(
+        analog.level_currents.cell,
+        analog.dac,
+        range(1, steps + 1),
+        decay_per_token=age_clk / tau_clk,
+    )
+    return Leak(
+        age_clk=age_clk,
+        currents=tuple(tuple(round(float(i) * 2**fraction) for i in row) for row in rows),
+    )
 
 
 def emulator_params(

@@ -8,17 +8,19 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
 
+import numpy as np
 import pytest
 from amaranth.hdl import Const, EnableInserter, Module
 from amaranth.sim import Simulator
 
+from analog_models import AnalogParams
 from boards.emulator import ArrayEmulator
-from boards.params import BoardParams, EmulatorParams
+from boards.params import BoardParams, EmulatorParams, Leak
 from hw.layer import AttentionLayer
-from hw.packet import Command, Shot, parse_answer, token_beats
+from hw.packet import Command, PacketError, Shot, parse_answer, token_beats
 from hw.params import HeadParams
 from hw.presets import PRESETS
-from sim.board_params import emulator_params, integer_currents
+from sim.board_params import emulator_params, integer_currents, leak_of
 from sim.driver.emulated import EmulatedBackend
 from sim.driver.errors import Timeout
 from sim.emulation import compare
@@ -41,7 +43,8 @@ HEADS = {
 CONTROL = (
     "ana_k_write", "ana_v_write", "ana_subtile_select", "ana_column_select", "ana_q_pulse",
     "ana_scores_reset", "ana_integrate", "ana_column_mask", "ana_outputs_reset", "ana_convert",
-    "ana_readout", "s_axis_tready", "m_axis_tvalid",
+    "ana_readout", "ana_k_code", "ana_v_code", "ana_s_level", "ana_a_level",
+    "s_axis_tready", "m_axis_tvalid",
 )  # fmt: skip
 
 
@@ -165,6 +168,74 @@ def test_every_answer_is_the_references_and_every_cycle_a_chips(head):
     assert 1 < emulated.most_clk <= params.query_clk
 
 
+def replayed(params: EmulatorParams, cycles: list[tuple[int, ...]]) -> list[list[int]]:
+    """Sums of every query, from the control lines of a head with the simple schedule."""
+    head, arrays = params.head, ArrayReference(params)
+    clk = params.leak.age_clk
+    on, sums = [0] * head.rows, []
+    key_time = value_time = 0
+    before: dict[str, int] = {}
+
+    def codes(packed: int, count: int) -> list[int]:
+        return [packed >> head.kv_bits * i & 2**head.kv_bits - 1 for i in range(count)]
+
+    for number, cycle in enumerate(cycles):
+        now, lines = number // clk, dict(zip(CONTROL, cycle, strict=True))
+        select = lines["ana_subtile_select"].bit_length() - 1
+        column = head.columns * select + lines["ana_column_select"].bit_length() - 1
+        if lines["ana_k_write"]:
+            arrays.write_key(column, codes(lines["ana_k_code"], head.rows), now)
+        if lines["ana_v_write"]:
+            arrays.write_value(column, codes(lines["ana_v_code"], head.lanes), now)
+        if lines["ana_scores_reset"]:
+            on, key_time = [0] * head.rows, now
+        if lines["ana_integrate"]:
+            on = [time + (lines["ana_q_pulse"] >> row & 1) for row, time in enumerate(on)]
+        if lines["ana_outputs_reset"]:
+            value_time = now
+        if lines["ana_convert"] and not before.get("ana_convert"):
+            phis = [
+                arrays.phi(arrays.score(at, on, key_time), lines["ana_s_level"])
+                * (lines["ana_column_mask"] >> at & 1)
+                for at in range(head.window)
+            ]
+            charges = [
+                arrays.output(at, phis[at * head.columns :][: head.columns], value_time)
+                for at in range(head.subtiles)
+            ]
+        if lines["ana_readout"] and not before.get("ana_readout"):
+            counts = [[arrays.count(c, lines["ana_a_level"]) for c in row] for row in charges]
+            sums.append([sum(lanes) for lanes in zip(*counts, strict=True)])
+        before = lines
+    return sums
+
+
+@pytest.mark.parametrize("multipliers", [2, 5])
+def test_charge_leaks_with_the_heads_time(multipliers):
+    head = HeadParams(subtiles=3, columns=3, rows=5, lanes=4, bus_bits=32)
+    leak = leak_of(head, tau_clk=900.0, age_clk=37, steps=40)
+    ideal = scaled(head, multipliers)
+    strong = tuple(tuple(8 * current for current in row) for row in leak.currents)
+    params = dataclasses.replace(ideal, leak=dataclasses.replace(leak, currents=strong))
+    packets = packets_of(head, 40, seed=3)
+    leaky, fresh = run(head, packets, params), run(head, packets, ideal)
+    answers = [parse_answer(head, packet) for packet in leaky.packets]
+    got = [list(answer.sums) for answer in answers if answer.error is PacketError.NONE]
+    assert got == replayed(params, leaky.cycles)
+    assert leaky.packets != fresh.packets
+    assert len(leaky.cycles) > 40 * 37  # the oldest step was reached
+    assert leaky.most_clk <= params.query_clk
+
+
+def test_leaking_currents_are_the_cells():
+    head = PRESETS["default"]
+    leak = leak_of(head, tau_clk=5e6, age_clk=1024, steps=3)
+    analog = AnalogParams.matching(head, tau_s=5e-3, clk_ns=1.0, tick_clk=1024)
+    for age, row in enumerate(leak.currents, 1):
+        wanted = analog.level_currents.at(np.array([age]), np.arange(8)[np.newaxis])[0]
+        assert np.abs(np.array(row) - wanted * 2**8).max() <= 0.5
+
+
 def test_any_number_of_multipliers_gives_the_same():
     head = HEADS["one packet at a time"]
     packets = packets_of(head, 6, seed=2)
@@ -227,6 +298,8 @@ def test_widths_hold_the_largest_charges():
         ("currents", (0,) * 8, ValueError, "currents must not all be zero"),
         ("currents", (2**17,) * 8, ValueError, "currents must be in -131072..131071, not 131072"),
         ("currents", (1.0,) * 8, TypeError, "currents must be an int, not 1.0"),
+        ("leak", 1, TypeError, "leak must be Leak or None, not 1"),
+        ("leak", Leak(age_clk=1, currents=((1,),)), ValueError, "leak.currents must hold 8 levels"),
         ("phi_fraction", 15, ValueError, "phi_fraction must be in 0..14, not 15"),
         ("current_fraction", True, TypeError, "current_fraction must be an int, not True"),
         ("key_multipliers", 5, ValueError, "key_multipliers must be in 1..4, not 5"),
@@ -255,11 +328,27 @@ def test_board_parameters_are_checked(field, value, error, message):
         dataclasses.replace(board, **{field: value})
 
 
+def test_leaks_are_checked():
+    with pytest.raises(ValueError, match=r"age_clk must be in 1..65536, not 0"):
+        Leak(age_clk=0, currents=((1,),))
+    with pytest.raises(ValueError, match=r"steps of leak.currents must be in 1..1023, not 0"):
+        Leak(age_clk=1, currents=())
+    with pytest.raises(TypeError, match=r"leak.currents must be a tuple of tuples, not 1"):
+        Leak(age_clk=1, currents=1)
+
+
 def test_every_parameter_changes_the_hash():
     board = BoardParams(emulator=emulator_params(PRESETS["tiny"]), clk_hz=25_000_000)
     others = [
         dataclasses.replace(board, baud=500_000),
         dataclasses.replace(board, emulator=scaled(PRESETS["tiny"])),
         dataclasses.replace(board, result_packets=9),
+        dataclasses.replace(
+            board,
+            emulator=dataclasses.replace(
+                board.emulator, leak=Leak(age_clk=1, currents=(board.emulator.currents,))
+            ),
+        ),
     ]
-    assert len({other.config_hash for other in (board, *others)}) == 4
+    assert len({other.config_hash for other in (board, *others)}) == 5
+    assert "leak" not in board.as_dict()["emulator"]  # what is absent changes no hash

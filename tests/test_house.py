@@ -165,7 +165,14 @@ BOARD_PARTS = sorted({name for name, _ in components("boards")})
 BOARD_TESTS = {
     "test_board_emulator": (
         "sim.reference.emulator",
-        {"emulator", "score_engine", "phi_engine", "output_engine", "pulse_driver"},
+        {
+            "emulator",
+            "score_engine",
+            "phi_engine",
+            "output_engine",
+            "pulse_driver",
+            "level_currents",
+        },
     ),
     "test_board_link": (
         "sim.driver.link",

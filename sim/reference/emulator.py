@@ -12,6 +12,9 @@ __all__ = ["ArrayReference"]
 class ArrayReference:
     """Both arrays of one head in integers; columns are numbered through the window.
 
+    Where charge leaks, ``now`` is the time in steps of age: of a write, when the column takes its
+    codes; of a charge, when the integrators are last reset before it.
+
     Parameters
     ----------
     params
@@ -21,21 +24,28 @@ class ArrayReference:
     def __init__(self, params: EmulatorParams) -> None:
         self.params = params
         head = params.head
-        #: Current of every cell, column by column, in units of 2**-current_fraction µA.
-        self._keys = [[params.currents[0]] * head.rows for _ in range(head.window)]
-        self._values = [[params.currents[0]] * head.lanes for _ in range(head.window)]
+        # Codes and birth of every column.
+        self._keys = [([0] * head.rows, 0) for _ in range(head.window)]
+        self._values = [([0] * head.lanes, 0) for _ in range(head.window)]
 
-    def write_key(self, column: int, codes: Sequence[int]) -> None:
+    def write_key(self, column: int, codes: Sequence[int], now: int = 0) -> None:
         """Store a column of array 1."""
-        self._keys[column] = [self.params.currents[code] for code in codes]
+        self._keys[column] = (list(codes), now)
 
-    def write_value(self, column: int, codes: Sequence[int]) -> None:
+    def write_value(self, column: int, codes: Sequence[int], now: int = 0) -> None:
         """Store a column of array 2."""
-        self._values[column] = [self.params.currents[code] for code in codes]
+        self._values[column] = (list(codes), now)
 
-    def score(self, column: int, q_codes: Sequence[int]) -> int:
+    def _currents(self, born: int, now: int) -> tuple[int, ...]:
+        """Currents of all levels of a column."""
+        table = self.params.table
+        return table[min(now - born, len(table) - 1)]
+
+    def score(self, column: int, q_codes: Sequence[int], now: int = 0) -> int:
         """Charge of a column, in units of a current times a clock."""
-        return sum(map(int.__mul__, q_codes, self._keys[column]))
+        codes, born = self._keys[column]
+        currents = self._currents(born, now)
+        return sum(q * currents[code] for q, code in zip(q_codes, codes, strict=True))
 
     def phi(self, charge: int, s_level: int) -> int:
         """Pulse of a column, in units of 2**-phi_fraction clock: nearest, halves upwards."""
@@ -45,17 +55,17 @@ class ArrayReference:
             return 0
         return min(((charge << p.phi_fraction + 1) // s_sat + 1) >> 1, p.phi_max)
 
-    def output(self, subtile: int, phis: Sequence[int]) -> list[int]:
+    def output(self, subtile: int, phis: Sequence[int], now: int = 0) -> list[int]:
         """Charges of a sub-tile's lanes from the phi pulses of its columns."""
         head = self.params.head
         at = subtile * head.columns
         charges = [0] * head.lanes
         for column, phi in enumerate(phis, at):
             if phi:
-                currents = self._values[column]
+                codes, born = self._values[column]
+                steps = [phi * current for current in self._currents(born, now)]
                 charges = [
-                    charge + phi * current
-                    for charge, current in zip(charges, currents, strict=True)
+                    charge + steps[code] for charge, code in zip(charges, codes, strict=True)
                 ]
         return charges
 
