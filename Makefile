@@ -23,6 +23,10 @@
 #                                   LIBERTY may name several files that make one library
 #   make retention TOKENS=1200      what leakage costs real tokens, and what refresh gives back
 #   make calibrate [SEED=0]         offsets of converters before and after trimming; PRESET=, SET=
+#   make fpga [BOARD=ulx3s]         bitstream for a board: build/fpga; BOARD=icebreaker; PROGRAM=1
+#                                   loads it
+#   make board-sim                  the boards' Verilog, serial line included, against the reference,
+#                                   over good lines and a bad one; their integers against the model
 #   make bench                      speed ratios against named limits
 #   make formal / formal-full       proofs, two at a time; the latter at every size, with every bug
 #   make mutants                    mutation campaign
@@ -57,10 +61,11 @@ CLOCK_PS ?=
 EFFORT ?=
 SET ?=
 MUTANTS ?= 500
+BOARD ?= ulx3s
+PROGRAM ?=
 
 .PHONY: demo setup test verilog registers package cosim cosim-all soak gates area timing energy retention \
-  calibrate \
-  bench formal formal-full mutants report docs docs-check lint clean distclean
+  calibrate fpga board-sim bench formal formal-full mutants report docs docs-check lint clean distclean
 
 demo: .venv/.ready
 	$(GAINCELL) demo --preset $(PRESET) $(TRACE) --simulator $(SIMULATOR) \
@@ -107,6 +112,20 @@ retention: .venv/.ready
 calibrate: .venv/.ready
 	$(GAINCELL) calibrate --preset $(PRESET) --seed $(SEED) \
 	  $(foreach setting,$(SET),--set $(setting))
+
+# Place and route is large, and nothing else needs it.
+.venv/.fpga: .venv/.ready requirements/fpga.txt
+	$(PYTHON) -m pip --disable-pip-version-check --no-input -q install -r requirements/fpga.txt
+	touch $@
+
+fpga: .venv/.fpga
+	$(GAINCELL) fpga --board $(BOARD) $(if $(PROGRAM),--program)
+
+# At one per cent few of the large board's long frames get through: its line is good only.
+board-sim: .venv/.ready
+	$(GAINCELL) board compare --board ulx3s --seed $(SEED)
+	$(GAINCELL) board simulate --board icebreaker --seed $(SEED)
+	$(GAINCELL) board simulate --board ulx3s --share 0 --seed $(SEED)
 
 bench formal metrics docs docs-check: .venv/.ready
 	$(GAINCELL) $@

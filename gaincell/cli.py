@@ -32,6 +32,7 @@ from gaincell.silicon import (
     show_timing,
     wires_of,
 )
+from gaincell.board import board_app, fpga
 from hw.params import READOUTS, SCHEDULES, HeadParams
 from hw.presets import PRESETS, preset
 from sim.results import ROOT, write_result
@@ -46,6 +47,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.add_typer(board_app, name="board")
+app.command()(fpga)
 console = Console()
 
 _INTERRUPTED = 130  # status of a program that Ctrl-C ended
@@ -678,6 +681,7 @@ def main() -> None:
     """Run the program; an expected failure is one line on standard error, not a traceback."""
     from cocotb_tests.runner import SimulationError
     from sim.driver.errors import DriverError
+    from synth.fpga import FpgaError
     from synth.yosys import YosysError
 
     try:
@@ -686,6 +690,6 @@ def main() -> None:
         if end.code == _INTERRUPTED:  # Typer has turned the interrupt into this
             Console(stderr=True).print("interrupted; results of finished jobs are kept")
         raise
-    except (ValueError, OSError, DriverError, SimulationError, YosysError) as error:
+    except (ValueError, OSError, DriverError, FpgaError, SimulationError, YosysError) as error:
         Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False)
         sys.exit(1)

@@ -24,6 +24,7 @@ from amaranth.lib.wiring import Component
 from hw.layer import Port
 from hw.params import HeadParams
 from hw.presets import PRESETS
+from sim.board_params import board_params, for_simulation
 from sim.figures import draw_pipeline, packet_spans
 from sim.metrics import METRICS, read_rules
 from sim.pipeline import interval_bounds, record_pipeline
@@ -55,6 +56,9 @@ _RESULTS = (
     "retention",
     "calibrate",
     "silicon",
+    "fpga",
+    "emulation",
+    "board_sim",
 )
 _PICTURES = (
     *("waveform.png", "attention.png", "area.png", "retention.png"),
@@ -88,6 +92,8 @@ def _measured(name: str, folder: Path | None = None) -> dict[str, Any]:
         wanted = PRESETS["default"].config_hash
     elif name == "retention":
         wanted = RetentionStudy().config_hash
+    elif name == "emulation":
+        wanted = board_params(result["board"]).config_hash
     if result["config_hash"] != wanted:
         raise ValueError(
             f"{path.relative_to(ROOT)} must be of configuration {wanted}, the default, "
@@ -586,6 +592,81 @@ def _formal() -> str:
     return _table(("property", "method", "depth", "time", "status"), rows) + _provenance(result)
 
 
+def _fpga() -> str:
+    result = _measured("fpga")
+    for row in result["boards"]:
+        wanted = board_params(row["board"]).config_hash
+        if row["build_hash"] != wanted:
+            raise ValueError(
+                f"docs/measured/fpga.json must be of build {wanted} of {row['board']}, "
+                f"not {row['build_hash']!r}: run `make fpga BOARD={row['board']}`"
+            )
+    shares = ("logic", "flip_flops", "block_ram")
+    rows = [
+        (
+            f"`{row['board']}`",
+            row["device"],
+            f"{row['window']} x {row['rows']} x {row['lanes']}",
+            f"{row['target_mhz']:g} MHz",
+            f"{row['fmax_mhz']:.1f} MHz",
+            *(f"{row[name]:,}, {row[name] / row[f'{name}_of']:.0%}" for name in shares),
+            row["multipliers"],
+            f"{row['seconds']:.0f} s",
+        )
+        for row in result["boards"]
+    ]
+    header = ("board", "device", "window x rows x lanes", "clock", "highest", "logic")
+    header += ("flip-flops", "block RAM", "multipliers", "build")
+    return _table(header, rows) + _provenance(result)
+
+
+def _emulation() -> str:
+    result = _measured("emulation")
+    compared = result["counts_compared"]
+    rows = [
+        (f"{int(difference):+d}", f"{times:,}", f"{times / compared:.4%}")
+        for difference, times in result["differences"].items()
+    ]
+    rows.append(("within one", "", f"{result['share_within_one']:.4%}"))
+    how = (
+        f"\nDifference of a sub-tile's counts from the real-valued model's, in counts; "
+        f"{compared:,} counts of {result['tokens']:,} tokens of “{result['text']}”, layer "
+        f"{result['model_layer']}, head {result['model_head']}, on `{result['board']}`; "
+        f"{result['share_of_sums_equal']:.2%} of the sums over sub-tiles are equal."
+    )
+    return _table(("difference", "counts", "share"), rows) + how + _provenance(result)
+
+
+def _board_sim() -> str:
+    result = _measured("board_sim")
+    for row in result["boards"]:
+        wanted = for_simulation(board_params(row["board"])).config_hash
+        if row["build_hash"] != wanted:
+            raise ValueError(
+                f"docs/measured/board_sim.json must be of build {wanted} of {row['board']}, "
+                f"not {row['build_hash']!r}: run `make board-sim`"
+            )
+    names = {
+        "tokens": "tokens",
+        "integers_compared": "integers compared",
+        "mismatches": "mismatches",
+        "bytes": "bytes on the line",
+        "with_repetition/mismatches": "1 % of bytes changed: mismatches",
+        "with_repetition/repeated": "requests repeated",
+        "without_repetition/answered": "without repetition: tokens answered",
+        "without_repetition/reported": "tokens reported lost",
+        "without_repetition/wrong": "wrong answers accepted",
+    }
+    rows = []
+    for path, meaning in names.items():
+        *outer, name = path.split("/")
+        parts = [row.get(outer[0]) if outer else row for row in result["boards"]]
+        rows.append((meaning, *(f"{part[name]:,}" if part else "-" for part in parts)))
+    header = ("configure, tokens, status, flush, tokens", *(r["board"] for r in result["boards"]))
+    how = f"\nReal tokens, {result['simulator']}, seed {result['seed']}."
+    return _table(header, rows) + how + _provenance(result)
+
+
 def _block_interface(module: str, name: str) -> Callable[[], str]:
     def part() -> str:
         doc = inspect.getdoc(getattr(importlib.import_module(f"hw.{module}"), name)) or ""
@@ -627,6 +708,9 @@ def _parts() -> dict[str, Callable[[], str]]:
         "gates": _gates,
         "cosim-all": _cosim_all,
         "calibrate": _calibrate,
+        "fpga": _fpga,
+        "emulation": _emulation,
+        "board-sim": _board_sim,
         "tokens-figures": _tokens,
     }
     for path in sorted((ROOT / "hw").glob("*.py")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,6 +24,7 @@ def yosys_version() -> str:
 def run_yosys(
     *commands: str,
     log: Path | None = None,
+    folder: Path | None = None,
     on_line: Callable[[str], None] | None = None,
 ) -> str:
     """Run Yosys commands in order and return the log.
@@ -33,6 +35,8 @@ def run_yosys(
         Script commands.
     log
         File to keep the log in as well.
+    folder
+        Folder that relative paths in the commands are of.
     on_line
         Called with every line of the log while Yosys runs.
 
@@ -42,13 +46,15 @@ def run_yosys(
         A command failed; the message holds the end of the log.
 
     """
+    root = Path(__file__).resolve().parent.parent
     process = subprocess.Popen(
         [sys.executable, "-m", "synth.yosys"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        cwd=Path(__file__).resolve().parent.parent,
+        cwd=root if folder is None else folder,
+        env={**os.environ, "PYTHONPATH": str(root)},
     )
     assert process.stdin is not None and process.stdout is not None
     lines = []

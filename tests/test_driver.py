@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 
 from analog_models import AnalogParams, FunctionalHead
+from boards.params import BoardParams
 from cocotb_tests.driver_backend import SimulatedBackend
 from hw.packet import Answer, Command, answer_beats, token_beats
 from hw.params import HeadParams
 from hw.presets import PRESETS
+from sim.board import loopback_device
+from sim.board_params import emulator_params
 from sim.driver import (
     AnswerMismatch,
     ByteStreamBackend,
@@ -66,6 +69,21 @@ def over_socket(params: HeadParams) -> ByteStreamBackend:
     return ByteStreamBackend(SocketTransport(ours))
 
 
+def board(params: HeadParams) -> ByteStreamBackend:
+    """The stand-in of a board, its integers fine enough to be the model's."""
+    if params.heads > 1:
+        pytest.skip("a board has one head")
+    scale = 2**9 * 80.0 / analog(params).s_sat_ua
+    currents = analog(params).level_currents.fresh
+    emulator = dataclasses.replace(
+        emulator_params(params, phi_fraction=14),
+        currents=tuple(round(float(current) * scale) for current in currents),
+        current_fraction=9,
+    )
+    stand_in = loopback_device(BoardParams(emulator=emulator, clk_hz=25_000_000))
+    return ByteStreamBackend(CallTransport(stand_in.feed), retry_s=0.01)
+
+
 class Kept:
     """A simulated device that outlives its driver, for simulators are slow to start."""
 
@@ -101,7 +119,12 @@ def simulators():
         KEPT.popitem()[1].close_device()
 
 
-MODELS = {"functional": functional, "byte-stream": looped, "socket": over_socket}
+MODELS = {
+    "functional": functional,
+    "byte-stream": looped,
+    "socket": over_socket,
+    "board": board,
+}
 MAKERS = MODELS | {"simulated": simulated}
 SIMULATED = (pytest.mark.cosim, pytest.mark.xdist_group("driver-simulated"))
 

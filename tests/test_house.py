@@ -14,7 +14,7 @@ import pytest
 
 from sim.results import ROOT
 
-PACKAGES = ("analog_models", "hw", "sim", "synth", "cocotb_tests", "gaincell")
+PACKAGES = ("analog_models", "boards", "hw", "sim", "synth", "cocotb_tests", "gaincell")
 #: Own packages, and what comes from outside but belongs to one side of the boundary.
 OWN = set(PACKAGES)
 COCOTB = {"cocotb", "cocotb_tools", "cocotb_bus", "cocotbext"}
@@ -78,6 +78,12 @@ def test_hardware_imports_no_model_and_no_simulator(path):
     assert got <= allowed | {"amaranth_boards"}
 
 
+@each_file("boards")
+def test_boards_import_hardware_only(path):
+    allowed = set(sys.stdlib_module_names) | {"amaranth", "amaranth_boards", "hw", "boards"}
+    assert packages(imported(parse(path))) <= allowed
+
+
 @each_file("sim")
 def test_sim_imports_no_simulator(path):
     assert not packages(imported(parse(path))) & (COCOTB | {"cocotb_tests"})
@@ -86,7 +92,9 @@ def test_sim_imports_no_simulator(path):
 @each_file("sim/reference")
 def test_references_are_software_of_their_own(path):
     names = imported(parse(path))
-    assert packages(names) <= set(sys.stdlib_module_names) | {"hw", "sim"}
+    assert packages(names) <= set(sys.stdlib_module_names) | {"boards", "hw", "sim"}
+    from_boards = {name for name in names if name.split(".")[0] == "boards"}
+    assert all(name.startswith("boards.params") for name in from_boards), from_boards
     from_hw = {name for name in names if name.split(".")[0] == "hw"}
     assert all(name.startswith(("hw.params", "hw.packet", "hw.registers")) for name in from_hw), (
         from_hw
@@ -95,7 +103,7 @@ def test_references_are_software_of_their_own(path):
     assert all(name.startswith("sim.reference.") for name in from_sim), from_sim
 
 
-@pytest.mark.parametrize("module", ("hw.params", "hw.packet", "hw.registers"))
+@pytest.mark.parametrize("module", ("boards.params", "hw.params", "hw.packet", "hw.registers"))
 def test_what_references_may_import_is_pure_software(module):
     path = ROOT / (module.replace(".", "/") + ".py")
     assert packages(imported(parse(path))) <= set(sys.stdlib_module_names) | {"hw"}
@@ -119,9 +127,9 @@ def test_imports_are_found_wherever_they_stand():
 
 
 # --- companions --------------------------------------------------------------------------------
-def components() -> Iterator[tuple[str, ast.ClassDef]]:
-    """Module name and class of every direct subclass of ``wiring.Component`` in hw/."""
-    for path in files("hw"):
+def components(package: str = "hw") -> Iterator[tuple[str, ast.ClassDef]]:
+    """Module name and class of every direct subclass of ``wiring.Component`` in a package."""
+    for path in files(package):
         for node in parse(path).body:
             if isinstance(node, ast.ClassDef):
                 bases = {ast.unparse(base).split(".")[-1] for base in node.bases}
@@ -152,9 +160,44 @@ def test_block_test_uses_its_block_and_its_reference(block):
     assert {f"hw.{block}", f"sim.reference.{block}"} <= names
 
 
+BOARD_PARTS = sorted({name for name, _ in components("boards")})
+#: Parts of a board that are tested together, and against which reference.
+BOARD_TESTS = {
+    "test_board_emulator": (
+        "sim.reference.emulator",
+        {
+            "emulator",
+            "score_engine",
+            "phi_engine",
+            "output_engine",
+            "pulse_driver",
+            "level_currents",
+        },
+    ),
+    "test_board_link": (
+        "sim.driver.link",
+        {"board", "serial_port", "frame_receiver", "frame_sender", "responder", "link"},
+    ),
+}
+
+
+def test_parts_of_a_board_have_a_test_a_reference_and_a_page():
+    assert set(BOARD_PARTS) == set().union(*(parts for _, parts in BOARD_TESTS.values()))
+    page = (ROOT / "docs/boards.md").read_text(encoding="utf-8")
+    for test, (reference, parts) in BOARD_TESTS.items():
+        names = imported(parse(ROOT / f"tests/{test}.py"))
+        assert reference in names and names & {f"boards.{part}" for part in parts}
+        assert all(f"boards/{part}.py" in page for part in parts)
+
+
 # --- docstrings --------------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    ("block", "node"), [pytest.param(*item, id=item[1].name) for item in components()]
+    ("block", "node"),
+    [
+        pytest.param(*item, id=item[1].name)
+        for package in ("hw", "boards")
+        for item in components(package)
+    ],
 )
 def test_component_docstring_has_its_sections(block, node):
     lines = (ast.get_docstring(node) or "").splitlines()
@@ -187,7 +230,7 @@ def undocumented(tree: ast.Module) -> list[str]:
     return missing
 
 
-@each_file("analog_models", "hw", "sim", "synth")
+@each_file("analog_models", "boards", "hw", "sim", "synth")
 def test_public_names_have_docstrings(path):
     assert undocumented(parse(path)) == []
 

@@ -154,6 +154,16 @@ class ByteStreamBackend:
         """Write a 32-bit register."""
         self._access(Kind.WRITE, address, value.to_bytes(4, "little"), f"writing {value:#x} to")
 
+    def build(self) -> str | None:
+        """Hash of the configuration that a board was built from; None if it is no board."""
+        status, payload = self.link.wait(self.link.post(Kind.BUILD, b""))
+        self._check_sent()
+        if status is Status.MALFORMED:
+            return None
+        if status is not Status.OK:
+            raise self._error(status, payload, "asking for the build")
+        return payload.hex()
+
     def _access(self, kind: Kind, address: int, value: bytes, doing: str) -> bytes:
         body = address.to_bytes(2, "little") + value
         status, payload = self.link.wait(self.link.post(kind, body))
@@ -206,10 +216,23 @@ class ByteStreamDevice:
         Bytes of a beat.
     heads
         Heads with streams of their own.
+    build
+        Hash of the configuration it was built from, as hexadecimal digits; None if it is no board.
+    most
+        Result packets in one response; as many as fit by default.
     """
 
-    def __init__(self, backend: Backend, *, bus_bytes: int, heads: int = 1) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        bus_bytes: int,
+        heads: int = 1,
+        build: str | None = None,
+        most: int | None = None,
+    ) -> None:
         self._backend, self._bus_bytes, self._heads = backend, bus_bytes, heads
+        self._build, self._most = build, most
         credit = min(backend.credit, 0xFFFF)
         self.link = DeviceLink(Greeting(VERSION, bus_bytes, heads, credit))
 
@@ -252,6 +275,8 @@ class ByteStreamDevice:
                 value = int.from_bytes(body[2:], "little")
                 backend.write_register(int.from_bytes(body[:2], "little"), value)
                 return Status.OK, b""
+            if kind == Kind.BUILD and not body and self._build is not None:
+                return Status.OK, bytes.fromhex(self._build)
         except RegisterError:
             return Status.REFUSED, b""
         except Timeout:
@@ -265,10 +290,12 @@ class ByteStreamDevice:
     def _receive(self, head: int, wait_s: float) -> tuple[Status, bytes]:
         """As many result packets as there are and fit a response; wait for the first."""
         joined = b""
+        packets = 0
         try:
-            while True:
+            while packets != self._most:
                 beats = self._backend.receive_packet(head, 0.0 if joined else wait_s)
                 joined += join_packets([beats], self._bus_bytes)
+                packets += 1
                 if len(joined) * 2 > RESULT_BYTES:
                     break
         except Timeout:

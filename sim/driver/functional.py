@@ -55,8 +55,8 @@ class _Packet:
 class _HeadState:
     """One head: its model, the shot before, and what waits on its streams."""
 
-    def __init__(self, params: HeadParams, analog: AnalogParams) -> None:
-        self.model = FunctionalHead(analog)
+    def __init__(self, params: HeadParams, model: FunctionalHead) -> None:
+        self.model = model
         self.trim = np.zeros(params.lanes, dtype=np.int64)
         self.test_q = np.zeros(params.rows, dtype=np.intp)
         self.test_count = np.zeros(params.lanes, dtype=np.int64)
@@ -103,7 +103,10 @@ class FunctionalBackend:
             if given != wanted:
                 raise ValueError(f"analog.{name} must be {wanted}, as the head's, not {given!r}")
         self._heads = [
-            _HeadState(params, dataclasses.replace(analog, offset_seed=analog.offset_seed + head))
+            _HeadState(
+                params,
+                self._model(dataclasses.replace(analog, offset_seed=analog.offset_seed + head)),
+            )
             for head in range(params.heads)
         ]
         self._map = RegisterMap(params)
@@ -112,6 +115,10 @@ class FunctionalBackend:
         }
         self._totals = {register.name: 0 for register in self._map.counters}
         self._test_done = False
+
+    def _model(self, analog: AnalogParams) -> FunctionalHead:
+        """Model of one head; a device of another kind has others."""
+        return FunctionalHead(analog)
 
     # --- packets ----------------------------------------------------------------------------
     def send_packet(self, head: int, beats: Sequence[int]) -> None:

@@ -48,6 +48,7 @@ class Kind(enum.IntEnum):
     READ = 4  #: address (2 bytes): give a register's value
     WRITE = 5  #: address (2 bytes), value (4 bytes): set a register
     DELIVER = 6  #: wait in ms (2 bytes): until every packet sent before has been taken
+    BUILD = 7  #: give the hash of what the device was built from (6 bytes), if it is a board
 
 
 class Status(enum.IntEnum):

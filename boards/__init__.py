@@ -1,0 +1,1 @@
+"""The head on an FPGA board: its arrays emulated beside it, a host at a serial line."""
