@@ -1,0 +1,1 @@
+"""Language models on the hardware: the mapping, the arrays in PyTorch, evaluation, generation."""

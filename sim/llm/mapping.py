@@ -1,0 +1,601 @@
+"""Training-free mapping of one layer's softmax attention onto the arrays.
+
+What the arrays compute is made to approach softmax by exact rewritings, least squares and choices
+by measured error, on the layer's own queries, keys and values of a short calibration text:
+
+1. *Sum of phi.* Lanes of fixed codes return it; the host divides, so that a common factor of all
+   pulses of a query does not matter, nor does a common shift of its scores.
+2. *Shots.* A query is played several times with its own threshold and slope each; the weighted sum
+   of the HardSigmoids is a piecewise-linear exponential, fitted to E[exp(score) | measured score].
+3. *Signed queries.* Pulses are unsigned, half full scale plus the signed query. Rows at full width
+   hold the negated half sum of a token's own currents.
+4. *Balance.* Scores do not change when keys are multiplied by A and queries by its inverse
+   transpose. Rounding noise of either is tr(AᵀA C) tr((AᵀA)⁻¹ Q), for the second moments C of keys
+   and Q of queries, least for the geometric mean of C⁻¹ and Q; an orthogonal matrix behind it
+   spreads outliers over all rows. Values likewise, against the output projection; that folds.
+5. *Thresholds by query.* Keys are centred; the largest score of a query is predicted from its
+   product with the mean key, its length and its product with its own key, and bias rows of fixed
+   codes put it where phi ends.
+6. *Sinks.* The host attends to the first tokens of a sequence by itself: one pair of products per
+   sink, against which everything else is small.
+7. *Joint codes.* The levels of a column are chosen by coordinate descent on the squared error of
+   its scores over the calibration's pulses.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.fft import dct
+from scipy.linalg import hadamard
+from scipy.optimize import least_squares
+from torch import Tensor
+
+from sim.llm.arrays import Shot, Statistics, counts, scores_ua
+from sim.llm.recipe import Recipe
+
+__all__ = ["LayerMap", "calibrate", "softmax_attention"]
+
+Floats = NDArray[np.float64]
+
+_NORM_CURRENTS_UA = (3.3, -2.4, 6.4, -5.8)  # wanted of the lanes that return the sum of phi
+_FINE_UA = 1.3  # wanted of the bias row that makes the small steps
+_RIDGE = 1.0  # share of the mean added to moments before they are balanced
+_SWEEPS = 2  # of coordinate descent over a column's rows
+_LEVEL_MAX = 255  # highest level of a saturation current, in µA
+_SKIP = 16  # queries at the start of a sequence that see too few tokens to learn from
+_PRIORS = (0.003, 0.01, 0.03, 0.1, 0.2, 0.4)  # weight of the mean value: tried
+_A_SAT_UA = (10.0, 14.0, 20.0, 28.0, 40.0, 57.0, 80.0, 113.0, 160.0)  # A_sat: tried
+
+
+def softmax_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """Causal softmax attention with grouped heads; the queries are the newest tokens."""
+    queries, tokens = q.shape[-2], k.shape[-2]
+    seen = None
+    if queries != tokens:
+        seen = torch.ones(queries, tokens, dtype=torch.bool).tril(tokens - queries)
+    return torch.nn.functional.scaled_dot_product_attention(
+        q, k, v, attn_mask=seen, is_causal=seen is None, enable_gqa=True, scale=scale
+    )
+
+
+def _spreading(size: int) -> Tensor:
+    """Orthogonal matrix whose elements are about equally large."""
+    if size & (size - 1) == 0:
+        return torch.tensor(hadamard(size) / size**0.5, dtype=torch.float32)
+    return torch.tensor(dct(np.eye(size), norm="ortho"), dtype=torch.float32)
+
+
+def _power(matrix: Tensor, exponent: float) -> Tensor:
+    values, vectors = torch.linalg.eigh(matrix)
+    values = values.clamp(min=float(values.max()) * 1e-6)
+    return (vectors * values**exponent) @ vectors.T
+
+
+def balance(c: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+    """Symmetric A and its inverse, where M = A² makes tr(M C) tr(M⁻¹ Q) least."""
+    eye = torch.eye(len(c), dtype=torch.float64)
+    c, q = (m.double() + _RIDGE * m.diagonal().mean() * eye for m in (c, q))
+    root, inverse = _power(c, 0.5), _power(c, -0.5)
+    m = inverse @ _power(root @ q @ root, 0.5) @ inverse
+    return _power(m, 0.5).float(), _power(m, -0.5).float()
+
+
+def nearest(target_ua: Tensor, levels_ua: Tensor) -> Tensor:
+    """Code of the nearest current."""
+    return torch.bucketize(target_ua.contiguous(), (levels_ua[1:] + levels_ua[:-1]) / 2)
+
+
+def joint(target_ua: Tensor, levels_ua: Tensor, moment: Tensor) -> Tensor:
+    """Codes of each column, (..., rows), that keep the squared error of its scores small."""
+    flat = target_ua.reshape(-1, target_ua.shape[-1])
+    codes = nearest(flat, levels_ua)
+    current = levels_ua[codes]
+    gradient = (current - flat) @ moment
+    for row in [*range(flat.shape[1])] * _SWEEPS:
+        step = levels_ua - current[:, row, None]
+        best = (2 * step * gradient[:, row, None] + step**2 * moment[row, row]).argmin(1)
+        gradient += step.gather(1, best[:, None]) * moment[row]
+        current[:, row], codes[:, row] = levels_ua[best], best
+    return codes.reshape(target_ua.shape)
+
+
+def compensation(total_ua: Tensor, rows: int, levels_ua: Tensor) -> Tensor:
+    """Codes of rows at full width whose currents add up to minus half of ``total_ua``."""
+    left, codes = -total_ua / 2, []
+    for row in range(rows):
+        codes.append(nearest(left / (rows - row), levels_ua))
+        left = left - levels_ua[codes[-1]]
+    if not codes:
+        return torch.zeros(*total_ua.shape, 0, dtype=torch.long)
+    return torch.stack(codes, dim=-1)
+
+
+@dataclass(frozen=True)
+class _Bias:
+    """Rows of fixed codes: some at the lowest level, some at the highest, one for small steps."""
+
+    codes: Tensor
+    negative: int
+    levels_ua: Tensor
+
+    @classmethod
+    def of(cls, rows: int, levels_ua: Tensor) -> _Bias:
+        negative = rows - 1 - (rows - 1) // 3
+        top = len(levels_ua) - 1
+        fine = int((levels_ua - _FINE_UA).abs().argmin())
+        codes = [0] * negative + [top] * (rows - 1 - negative) + [fine]
+        return cls(torch.tensor(codes), negative, levels_ua)
+
+    def pulses(self, wanted_ua: Tensor, q_max: int) -> Tensor:
+        """Pulses whose charge comes near the current wanted, (..., rows)."""
+        levels, positive = self.levels_ua, len(self.codes) - 1 - self.negative
+        low, high, fine = (float(levels[self.codes[i]]) / q_max for i in (0, -2, -1))
+        down = torch.ceil(-wanted_ua / -low).clamp(0, q_max * self.negative)
+        up = torch.floor(wanted_ua / high).clamp(0, q_max * positive)
+        small = torch.round((wanted_ua - down * low - up * high) / fine).clamp(0, q_max)
+        parts = []
+        for total, rows in ((down, self.negative), (up, positive)):
+            for row in range(rows):
+                part = torch.clamp(total, max=q_max) if row + 1 < rows else total
+                parts.append(part)
+                total = total - part
+        return torch.stack([*parts, small], dim=-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerMap:
+    """One layer, mapped. Tensors by key-value head start with G, by query head with H.
+
+    A grouped map has fewer key-value heads than query heads; else both are equally many.
+    """
+
+    recipe: Recipe  #: levers
+    scale: float  #: scores are q.k times this
+    key_mean: Tensor  #: (G, D)
+    key_map: Tensor  #: centred key to currents in µA, (G, D, D)
+    query_map: Tensor  #: query to half codes, (H, D, D)
+    moment: Tensor  #: second moment of pulses about half scale, (G, D, D)
+    value_mean: Tensor  #: (G, D)
+    value_map: Tensor  #: centred value to currents, (G, D, D); folds into the projection
+    value_back: Tensor  #: currents to value, (H, D, D); folds into the output projection
+    gain_ua: Tensor  #: µA per unit of score, (H,)
+    top: Tensor  #: prediction of the largest score from the features, (H, 4)
+    shot_weight: Tensor  #: (H, shots)
+    shot_start: Tensor  #: where phi begins, from the predicted largest score on, (H, shots)
+    s_sat_ua: Tensor  #: (H, shots), in steps of 1 µA
+    a_sat_ua: Tensor  #: (H, shots), in steps of 1 µA
+    norm: Tensor  #: sums of norm lanes to sum of phi, (H, norm lanes)
+    prior: Tensor  #: weight of the mean value, (H,)
+    error: Tensor  #: share of variance lost behind the output projection on calibration, (H,)
+
+    @property
+    def heads(self) -> int:
+        """Query heads."""
+        return len(self.query_map)
+
+    @property
+    def head_size(self) -> int:
+        """Elements of a query."""
+        return self.query_map.shape[-1]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything but the recipe and the scale, for a file."""
+        names = [f.name for f in dataclasses.fields(self) if f.name not in ("recipe", "scale")]
+        return {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def from_tensors(cls, recipe: Recipe, scale: float, tensors: Mapping[str, Tensor]) -> LayerMap:
+        """Map of the tensors that `tensors` gave."""
+        return cls(recipe=recipe, scale=scale, **tensors)
+
+    # --- codes ------------------------------------------------------------------------------
+    def _levels(self) -> Tensor:
+        return self.recipe.arrays.levels_ua.float()
+
+    def _per_query_head(self, x: Tensor, dim: int = 1) -> Tensor:
+        return x.repeat_interleave(self.heads // x.shape[dim], dim)
+
+    def _own(self, x: Tensor) -> Tensor:
+        """Keys or values by array: as they are, or repeated where groups do not share."""
+        return x.repeat_interleave(len(self.key_mean) // x.shape[1], 1)
+
+    def query_codes(self, q: Tensor) -> Tensor:
+        """Pulses of the signal rows, (batch, H, queries, D)."""
+        top = self.recipe.arrays.q_max
+        codes = top / 2 + q @ self.query_map
+        return torch.round(codes).clamp_(0, top)
+
+    def key_codes(self, k: Tensor) -> Tensor:
+        """Codes of signal and compensation rows, (batch, G, tokens, rows)."""
+        k, levels = self._own(k), self._levels()
+        target = (k - self.key_mean[:, None]) @ self.key_map
+        if self.recipe.joint:
+            parts = [joint(target[:, g], levels, self.moment[g]) for g in range(target.shape[1])]
+            codes = torch.stack(parts, dim=1)
+        else:
+            codes = nearest(target, levels)
+        rows = compensation(levels[codes].sum(-1), self.recipe.compensation_rows, levels)
+        return torch.cat([codes, rows], dim=-1)
+
+    def value_codes(self, v: Tensor) -> Tensor:
+        """Codes of value and norm lanes, (batch, G, tokens, lanes)."""
+        v, levels = self._own(v), self._levels()
+        codes = nearest((v - self.value_mean[:, None]) @ self.value_map, levels)
+        wanted = [_NORM_CURRENTS_UA[i % 4] for i in range(self.recipe.norm_lanes)]
+        lanes = nearest(torch.tensor(wanted), levels)
+        return torch.cat([codes, lanes.expand(*codes.shape[:-1], -1)], dim=-1)
+
+    # --- what the host knows of a query -----------------------------------------------------
+    def common(self, q: Tensor) -> Tensor:
+        """Score of the query with the mean key, (batch, H, queries)."""
+        mean = self.key_mean.repeat_interleave(self.heads // len(self.key_mean), 0)
+        return torch.einsum("bhtd,hd->bht", q, mean) * self.scale
+
+    def features(self, q: Tensor, k: Tensor) -> Tensor:
+        """What the largest score of a query is predicted from, (batch, H, queries, 4)."""
+        common = self.common(q)
+        if not self.recipe.predict:
+            one = torch.ones_like(common)
+            return torch.stack([one, 0 * one, 0 * one, 0 * one], dim=-1)
+        own = self._per_query_head(k[..., k.shape[-2] - q.shape[-2] :, :])
+        own = (q * own).sum(-1) * self.scale - common
+        length = (q @ self.query_map).norm(dim=-1) / self.recipe.arrays.q_max
+        return torch.stack([torch.ones_like(common), common, length, own], dim=-1)
+
+    def threshold(self, q: Tensor, k: Tensor) -> Tensor:
+        """Predicted largest score of each query, the mean key's taken out."""
+        return torch.einsum("bhtf,hf->bht", self.features(q, k), self.top)
+
+    def shots(self, threshold: Tensor) -> tuple[list[Shot], Tensor]:
+        """Passes of every query, and the codes of the bias rows."""
+        arrays = self.recipe.arrays
+        bias = _Bias.of(self.recipe.bias_rows, self._levels())
+        passes = []
+        for n in range(self.recipe.shots):
+            wanted = -self.gain_ua[:, None] * (threshold + self.shot_start[:, n, None])
+            passes.append(
+                Shot(
+                    s_sat_ua=self.s_sat_ua[:, n, None, None],
+                    a_sat_ua=self.a_sat_ua[:, n, None, None],
+                    bias=bias.pulses(wanted, arrays.q_max),
+                )
+            )
+        return passes, bias.codes
+
+    # --- the whole layer --------------------------------------------------------------------
+    def full_rows(self, q: Tensor) -> Tensor:
+        """Pulses of signal and compensation rows."""
+        codes = self.query_codes(q)
+        full = torch.full((*codes.shape[:-1], self.recipe.compensation_rows), 1.0)
+        return torch.cat([codes, full * self.recipe.arrays.q_max], dim=-1)
+
+    def attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        exact: bool = False,
+        statistics: Statistics | None = None,
+    ) -> Tensor:
+        """Attention of the newest tokens over all: (batch, heads, tokens, head size) each.
+
+        Parameters
+        ----------
+        q
+            Queries, after the rotary embedding if there is one.
+        k, v
+            Keys and values of all tokens.
+        exact
+            Counts bit for bit those of the array models, in float64.
+        statistics
+            Added to, if given.
+        """
+        threshold, sinks = self.threshold(q, k), self.recipe.sinks
+        passes, bias_codes = self.shots(threshold)
+        sums, _ = counts(
+            self.recipe.arrays,
+            passes,
+            self.full_rows(q),
+            self._per_query_head(self.key_codes(k[..., sinks:, :])),
+            self._per_query_head(self.value_codes(v[..., sinks:, :])),
+            bias_codes=bias_codes,
+            first=k.shape[-2] - q.shape[-2] - sinks,
+            exact=exact,
+            statistics=statistics,
+        )
+        return self.decode(self.total([s.float() for s in sums]), threshold, q, k, v)
+
+    def total(self, sums: list[Tensor]) -> Tensor:
+        """Weighted sum of the shots' results, in µA."""
+        unit = self.a_sat_ua / self.recipe.arrays.count_max * self.shot_weight
+        return sum(s * unit[:, n, None, None] for n, s in enumerate(sums))
+
+    def decode(self, total: Tensor, threshold: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """The host's last step: sinks added, divided by the sum of weights."""
+        size, sinks = self.head_size, self.recipe.sinks
+        weight = torch.einsum("bhtl,hl->bht", total[..., size:], self.norm).clamp_(min=0)
+        mean = self._per_query_head(self.value_mean, 0)[:, None]
+        out = total[..., :size] @ self.value_back
+        weight = weight + self.prior[:, None]
+        out = out + weight[..., None] * mean
+        if sinks:
+            keys = self._per_query_head(k[..., :sinks, :])
+            values = self._per_query_head(v[..., :sinks, :])
+            score = (q @ keys.transpose(-1, -2)) * self.scale
+            score = score - (self.common(q) + threshold)[..., None]
+            index = k.shape[-2] - q.shape[-2] + torch.arange(q.shape[-2])
+            own = torch.exp(score.clamp(max=30.0)) * (index[:, None] >= torch.arange(sinks))
+            out = out + own @ values
+            weight = weight + own.sum(-1)
+        return out / weight[..., None]
+
+
+# --- calibration --------------------------------------------------------------------------------
+def _moment(x: Tensor) -> Tensor:
+    flat = x.reshape(-1, x.shape[-1])
+    return flat.T @ flat / len(flat)
+
+
+def _quantile(x: Tensor, q: float) -> float:
+    return float(np.quantile(x.abs().flatten().numpy(), q))
+
+
+def _piecewise(x: Floats, target: Floats, weight: Floats, shots: int) -> tuple[Floats, ...]:
+    """Weights, starts and lengths of ramps whose sum fits ``target(x)`` in least squares."""
+    root = np.sqrt(weight / max(float((weight * target**2).sum()), 1e-30))
+
+    def error(theta: Floats) -> Floats:
+        w, start, length = np.split(theta, 3)
+        ramps = np.clip((x - start[:, None]) / np.exp(length)[:, None], 0, 1)
+        return np.asarray(root * (np.exp(w) @ ramps - target))
+
+    low = np.repeat([-6.0, -8.0, np.log(0.4)], shots)
+    high = np.repeat([3.0, 3.0, np.log(9.0)], shots)
+    found = []
+    for top in (-0.5, 0.7, 2.0):
+        for span in (2.5, 4.5):
+            edges = top - span * np.arange(shots, -1, -1) / shots
+            rise = np.exp(edges[1:]) - np.where(np.arange(shots) > 0, np.exp(edges[:-1]), 0)
+            theta = np.concatenate([np.log(rise), edges[:-1], np.log(np.diff(edges))])
+            theta = np.clip(theta, low + 1e-3, high - 1e-3)
+            found.append(
+                least_squares(error, theta, bounds=(low, high), max_nfev=40, diff_step=1e-3)
+            )
+    w, start, length = np.split(min(found, key=lambda fit: fit.cost).x, 3)
+    return np.exp(w), start, np.exp(length)
+
+
+def _arrays_of_layer(
+    q: Tensor, k: Tensor, v: Tensor, gram: Tensor, scale: float, recipe: Recipe
+) -> dict[str, Any]:
+    """Rotations and ranges: everything that codes are made with."""
+    heads, size = q.shape[1], q.shape[-1]
+    arrays, groups = recipe.arrays, k.shape[1] if recipe.grouped else heads
+    levels = arrays.levels_ua.float()
+    reach, per = float(min(levels.max(), -levels.min())), heads // groups
+    k, v = (x.repeat_interleave(groups // x.shape[1], 1)[..., recipe.sinks :, :] for x in (k, v))
+    key_mean, value_mean = k.mean((0, 2)), v.mean((0, 2))
+    spread, eye = _spreading(size), torch.eye(size)
+    found: dict[str, list[Tensor]] = {
+        name: [] for name in ("key_map", "query_map", "moment", "value_map", "value_back", "gain_ua")
+    }
+    for g in range(groups):
+        queries = q[:, g * per : (g + 1) * per]
+        keys, values = k[:, g] - key_mean[g], v[:, g] - value_mean[g]
+        a, b = balance(_moment(keys), _moment(queries)) if recipe.balance else (eye, eye)
+        query_map, unit = b @ spread, arrays.q_max / 2
+        key_scale = reach / _quantile(keys @ (a @ spread), recipe.clip)
+        halves = []
+        for h in range(per):
+            rotated = queries[:, h] @ query_map
+            reach_q = _quantile(rotated, recipe.clip)
+            halves.append(torch.clamp(rotated * (unit / reach_q), -unit, unit))
+            found["query_map"].append(query_map * (unit / reach_q))
+            found["gain_ua"].append(torch.tensor(unit / reach_q / arrays.q_max * key_scale / scale))
+        found["key_map"].append(a @ spread * key_scale)
+        pulses = torch.round(torch.stack(halves) + unit) / arrays.q_max
+        found["moment"].append(_moment(pulses - 0.5))
+        weights = gram[g * per : (g + 1) * per].sum(0)
+        a, b = balance(_moment(values), weights) if recipe.balance else (eye, eye)
+        value_scale = reach / _quantile(values @ (a @ spread), recipe.clip)
+        found["value_map"].append(a @ spread * value_scale)
+        found["value_back"] += [spread.T @ b / value_scale] * per
+    return {
+        "key_mean": key_mean,
+        "value_mean": value_mean,
+        **{name: torch.stack(parts) for name, parts in found.items()},
+    }
+
+
+def _seen(tokens: int, recipe: Recipe) -> Tensor:
+    """Which stored token (column) each query (row) sees, sinks left out."""
+    age = torch.arange(tokens)[:, None] - torch.arange(recipe.sinks, tokens)
+    return (age >= 0) & (age < recipe.window)
+
+
+def _fit_shots(scores: Tensor, measured: Tensor, seen: Tensor, shots: int) -> tuple[Floats, ...]:
+    """Ramps of one head that come nearest to E[exp(score) | measured score].
+
+    Scores count from the predicted largest one. A pair weighs as much as its error does in the
+    output: by one over the square of the query's sum.
+    """
+    weights = torch.where(seen, torch.exp(scores), 0.0)
+    per_query = (1 / weights.sum(-1, keepdim=True).clamp(min=1e-6) ** 2).expand_as(scores)
+    x, target, pair = measured[seen], weights[seen].double(), per_query[seen].double()
+    low, step, bins = -14.0, 0.1, 220
+    index = ((x - low) / step).long().clamp(0, bins - 1)
+    empty = torch.zeros(bins, dtype=torch.float64)
+    total = empty.index_add(0, index, pair)
+    mean = empty.index_add(0, index, pair * target) / total.clamp(min=1e-300)
+    centre = torch.arange(bins, dtype=torch.float64) * step + low + step / 2
+    used = total > 0
+    return _piecewise(centre[used].numpy(), mean[used].numpy(), total[used].numpy(), shots)
+
+
+def _regress(x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+    """Weighted ridge regression without intercept, (samples, features) to (samples,)."""
+    moment = (x * weight[:, None]).T @ (x * weight[:, None])
+    ridge = 1e-3 * moment.diagonal().mean() + 1e-6
+    right = (x * weight[:, None]).T @ (y * weight)
+    return torch.linalg.solve(moment + ridge * torch.eye(len(moment)), right)
+
+
+def _loss(error: Tensor, gram: Tensor) -> Tensor:
+    """Squared error behind the output projection, by head; the first token has no choice."""
+    error = error[:, :, 1:]
+    return torch.einsum("bhtd,hde,bhte->h", error, gram, error)
+
+
+def calibrate(
+    q: Tensor, k: Tensor, v: Tensor, projection: Tensor, *, scale: float, recipe: Recipe
+) -> LayerMap:
+    """Map one layer, from what a calibration text makes of it.
+
+    Parameters
+    ----------
+    q
+        Queries, after the rotary embedding if there is one: (sequences, heads, tokens, head size).
+    k, v
+        Keys and values, (sequences, key-value heads, tokens, head size).
+    projection
+        Output projection as (outputs, heads * head size).
+    scale
+        Scores are products of query and key times this.
+    recipe
+        Levers.
+
+    Raises
+    ------
+    ValueError
+        The text is shorter than the map needs.
+    """
+    heads, tokens, size = q.shape[1:]
+    if tokens <= 2 * _SKIP:
+        raise ValueError(f"calibration needs sequences of over {2 * _SKIP} tokens, not {tokens!r}")
+    by_head = projection.detach().float().reshape(len(projection), heads, size)
+    gram = torch.einsum("ohd,ohe->hde", by_head, by_head)
+    shots, arrays = recipe.shots, recipe.arrays
+    blank = torch.zeros(heads, shots)
+    layer = LayerMap(
+        recipe=recipe,
+        scale=scale,
+        **_arrays_of_layer(q, k, v, gram, scale, recipe),
+        top=torch.zeros(heads, 4),
+        shot_weight=blank,
+        shot_start=blank,
+        s_sat_ua=blank + 1,
+        a_sat_ua=blank + 1,
+        norm=torch.zeros(heads, recipe.norm_lanes),
+        prior=torch.zeros(heads),
+        error=torch.zeros(heads),
+    )
+    seen = _seen(tokens, recipe)
+    keys = layer._per_query_head(k[..., recipe.sinks :, :])
+    scores = (q @ keys.transpose(-1, -2)) * scale - layer.common(q)[..., None]
+    largest = scores.masked_fill(~seen, -torch.inf)[:, :, _SKIP:].amax(-1)
+    features = layer.features(q, k)
+    learnt = features[:, :, _SKIP:]
+    used = learnt.abs().sum((0, 1, 2)) > 0
+    top = torch.zeros(heads, learnt.shape[-1])
+    for h in range(heads):
+        x, y = learnt[:, h].flatten(0, 1)[:, used], largest[:, h].flatten()
+        top[h, used] = torch.linalg.lstsq(x, y[:, None]).solution[:, 0]
+    layer = dataclasses.replace(layer, top=top)
+    threshold = layer.threshold(q, k)
+
+    k_codes = layer._per_query_head(layer.key_codes(k[..., recipe.sinks :, :]))
+    v_codes = layer._per_query_head(layer.value_codes(v[..., recipe.sinks :, :]))
+    rows = layer.full_rows(q)
+    measured = scores_ua(arrays, rows, k_codes, first=-recipe.sinks)
+    measured = measured / layer.gain_ua[:, None, None] - threshold[..., None]
+    scores = scores - threshold[..., None]
+    late = seen[_SKIP:].expand(len(q), -1, -1)
+    fits = [
+        _fit_shots(scores[:, h, _SKIP:], measured[:, h, _SKIP:], late, shots) for h in range(heads)
+    ]
+    weight, start, length = (
+        torch.tensor(np.array(part), dtype=torch.float32) for part in zip(*fits, strict=True)
+    )
+    layer = dataclasses.replace(
+        layer,
+        shot_weight=weight,
+        shot_start=start,
+        s_sat_ua=(layer.gain_ua[:, None] * length).round().clamp(1, _LEVEL_MAX),
+    )
+    return _choose_outputs(layer, q, k, v, gram, (rows, k_codes, v_codes, threshold))
+
+
+def _choose_outputs(
+    layer: LayerMap,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    gram: Tensor,
+    codes: tuple[Tensor, Tensor, Tensor, Tensor],
+) -> LayerMap:
+    """Saturation of the results, weights of the norm lanes and of the mean, by measured error."""
+    rows, k_codes, v_codes, threshold = codes
+    recipe, heads, size = layer.recipe, layer.heads, layer.head_size
+    exact = softmax_attention(q, k, v, layer.scale)
+    variance = _loss(exact - exact.mean((0, 2), keepdim=True), gram).clamp(min=1e-12)
+    # Shots of one query are added after a shift: their A_sat keep the ratio of their weights.
+    weight = layer.shot_weight
+    least = weight.min(1, keepdim=True).values
+    shift = torch.round(torch.log2(weight / least)).clamp(0, 3)
+    ratio = 2**shift * least / weight
+    best = dataclasses.replace(layer, error=torch.full((heads,), torch.inf))
+    passes, bias_codes = layer.shots(threshold)
+    for a_sat_ua in _A_SAT_UA:
+        a = (a_sat_ua * ratio).round().clamp(1, _LEVEL_MAX)
+        trial = dataclasses.replace(layer, a_sat_ua=a, shot_weight=2**shift * least * a_sat_ua / a)
+        passes = [
+            dataclasses.replace(shot, a_sat_ua=a[:, n, None, None]) for n, shot in enumerate(passes)
+        ]
+        sums, phis = counts(
+            recipe.arrays,
+            passes,
+            rows,
+            k_codes,
+            v_codes,
+            bias_codes=bias_codes,
+            first=-recipe.sinks,
+        )
+        total = trial.total(sums)
+        true = sum(p * trial.shot_weight[:, n, None] for n, p in enumerate(phis))
+        norm = torch.stack(
+            [
+                _regress(lanes.flatten(0, 1), y.flatten(), (1 / (y.flatten() + 1)) ** 0.5)
+                for lanes, y in zip(total[..., size:].unbind(1), true.unbind(1), strict=True)
+            ]
+        )
+        for prior in _PRIORS:
+            trial = dataclasses.replace(trial, norm=norm, prior=torch.full((heads,), prior))
+            error = _loss(trial.decode(total, threshold, q, k, v) - exact, gram) / variance
+            trial = dataclasses.replace(trial, error=error)
+            best = _better(best, trial)
+    return best
+
+
+def _better(a: LayerMap, b: LayerMap) -> LayerMap:
+    """Head by head, the map with the smaller error."""
+    pick = b.error < a.error
+    names = ("a_sat_ua", "shot_weight", "norm", "prior", "error")
+    return dataclasses.replace(
+        a,
+        **{
+            name: torch.where(
+                pick.reshape(-1, *[1] * (getattr(a, name).dim() - 1)),
+                getattr(b, name),
+                getattr(a, name),
+            )
+            for name in names
+        },
+    )
