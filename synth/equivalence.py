@@ -171,7 +171,7 @@ def prove_netlist(
             "proc",
             "flatten",
             "setattr -unset init w:*",
-            "opt_clean",
+            "opt_clean -purge",
             "dffunmap",
             "simplemap",
             "techmap",
