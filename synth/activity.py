@@ -98,7 +98,8 @@ class Recording:
 
     def bits(self, graph: GateGraph, output: bool) -> tuple[NDArray[np.int64], Bits]:
         """Nets of all outputs or inputs but the clock, and their values; (clocks, nets)."""
-        nets, columns = [], []
+        nets = [np.zeros(0, np.int64)]
+        columns = [np.zeros((self.clocks, 0), np.uint8)]
         for name, port in graph.ports.items():
             if port.output == output and name in self.values:
                 nets.append(port.nets)

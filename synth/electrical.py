@@ -213,6 +213,8 @@ class _Reader:
         if "values" not in group.lists:
             return None
         values = _numbers(group.lists["values"])
+        if template is None and values.size > 1:
+            raise LibertyError(f"table template {' '.join(group.args)} is missing")
         axes, points = [], []
         for i in (1, 2, 3):
             variable = template.attributes.get(f"variable_{i}", "") if template else ""
@@ -227,8 +229,6 @@ class _Reader:
             elif variable in _LOAD:
                 axes.append("load")
                 points.append(_numbers(given) * self.units.cap)
-            elif not template:
-                raise LibertyError(f"table template {group.args[:1]!r} is missing")
             else:
                 return None
         shape = tuple(map(len, points))
@@ -326,7 +326,12 @@ class _Reader:
         return _number(default) * unit, tuple((c, value * unit) for c, value in when)
 
     def cell(self, group: Group) -> CellData:
-        pins = {name: self.pin(group, pin, name) for pin in group.all("pin") for name in pin.args}
+        pins = {
+            name: self.pin(group, pin, name)
+            for pin in group.all("pin")
+            if pin.attributes.get("direction", "").lower() != "internal"
+            for name in pin.args
+        }
         stores = list(group.all("ff", "latch"))
         storage = dict(stores[0].attributes) if stores else {}
         names = stores[0].args if stores else ()

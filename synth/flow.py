@@ -187,7 +187,7 @@ class _Mapper:
             "memory_map",
             # Nothing says what a flip-flop holds at power-up: what counts, the reset makes known.
             "setattr -unset init w:*",
-            f"synth -top {top} -noabc",
+            f"synth -top {top} -noabc -nofsm",
             "opt_clean -purge",
             "setattr -unset init w:*",
         ]

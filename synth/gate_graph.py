@@ -209,7 +209,8 @@ def read_graph(path: Path, library: Library, *, top: str, clock: str = "clk") ->
         for kind, group in sorted(members.items())
     }
     names: dict[int, str] = {}
-    for name, entry in module["netnames"].items():
+    # Where a net is a register and a port, the register's name comes first.
+    for name, entry in sorted(module["netnames"].items(), key=lambda item: item[0] in ports):
         if not entry.get("hide_name"):
             several = len(entry["bits"]) > 1
             for at, bit in enumerate(entry["bits"]):
