@@ -117,7 +117,7 @@ def write_board_result(
 ) -> None:
     """Write a result file of one board, which keeps the others' figures under ``boards``."""
     try:
-        others = read_result(name, report_dir)["boards"]
+        others = read_result(name, report_dir).get("boards", [])
     except FileNotFoundError:
         others = []
     rows = [row for row in others if row["board"] != figures["board"]] + [dict(figures)]
