@@ -21,6 +21,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from gaincell.board import board_app, fpga
 from gaincell.silicon import (
     ClockOption,
     EffortOption,
@@ -32,7 +33,6 @@ from gaincell.silicon import (
     show_timing,
     wires_of,
 )
-from gaincell.board import board_app, fpga
 from hw.params import READOUTS, SCHEDULES, HeadParams
 from hw.presets import PRESETS, preset
 from sim.results import ROOT, write_result

@@ -149,7 +149,7 @@ def load_map(path: Path) -> dict[int, LayerMap]:
     try:
         with safe_open(path, "pt") as file:
             meta = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
         recipe, scales = Recipe(**json.loads(meta["recipe"])), json.loads(meta["scales"])
     except Exception as error:
         raise ValueError(f"{path.name} must be a map written by `gaincell llm map`") from error
