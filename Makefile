@@ -20,6 +20,7 @@
 #   make timing [LIBERTY=file]      netlist of cells, highest clock, slowest paths; CLOCK_PS=, EFFORT=
 #   make energy [LIBERTY=file]      the netlist at work on real tokens: energy per token by block and
 #                                   phase; TOKENS= that stream
+#   make equivalence                small heads' netlists proved equal to their sources
 #                                   LIBERTY may name several files that make one library
 #   make retention TOKENS=1200      what leakage costs real tokens, and what refresh gives back
 #   make calibrate [SEED=0]         offsets of converters before and after trimming; PRESET=, SET=
@@ -64,8 +65,9 @@ MUTANTS ?= 500
 BOARD ?= ulx3s
 PROGRAM ?=
 
-.PHONY: demo setup test verilog registers package cosim cosim-all soak gates area timing energy retention \
-  calibrate fpga board-sim bench formal formal-full mutants report docs docs-check lint clean distclean
+.PHONY: demo setup test verilog registers package cosim cosim-all soak gates area timing energy \
+  equivalence retention calibrate fpga board-sim bench formal formal-full mutants report docs docs-check \
+  lint clean distclean
 
 demo: .venv/.ready
 	$(GAINCELL) demo --preset $(PRESET) $(TRACE) --simulator $(SIMULATOR) \
@@ -98,6 +100,9 @@ gates: .venv/.ready
 
 area: .venv/.ready
 	$(GAINCELL) area --preset $(PRESET) $(LIBRARY) $(SHAPE)
+
+equivalence: .venv/.ready
+	$(GAINCELL) equivalence $(LIBRARY)
 
 timing: .venv/.ready
 	$(GAINCELL) timing --preset $(PRESET) $(FLOW) $(SETTINGS)

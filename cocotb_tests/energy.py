@@ -22,7 +22,14 @@ from synth.gate_graph import read_graph
 from synth.liberty import open_library
 from synth.loads import Conditions, Wires, find_loads, transitions
 from synth.power import PARTS, EnergyModel, statistics
-from synth.timing import TOOLS, conditions_figures, conditions_of, content_key, run_timing
+from synth.timing import (
+    TOOLS,
+    conditions_figures,
+    conditions_of,
+    content_key,
+    result_names,
+    run_timing,
+)
 
 __all__ = ["DELAYED", "energy_table", "run_energy"]
 
@@ -123,13 +130,14 @@ def run_energy(
         "params": params.as_dict(),
         "config_hash": params.config_hash,
     }
-    write_result(
-        "energy",
-        result,
-        config_hash=params.config_hash,
-        tools=(*TOOLS, "cocotb", "verilator"),
-        report_dir=report_dir,
-    )
+    for name in result_names("energy", library.name):
+        write_result(
+            name,
+            result,
+            config_hash=params.config_hash,
+            tools=(*TOOLS, "cocotb", "verilator"),
+            report_dir=report_dir,
+        )
     return result
 
 

@@ -30,6 +30,7 @@ from gaincell.silicon import (
     WireOption,
     flow_of,
     show_energy,
+    show_equivalence,
     show_timing,
     wires_of,
 )
@@ -502,6 +503,12 @@ def energy(
     params = _params(name, readout, schedule, settings)
     flow = flow_of(clock, effort, "kept", gating)
     show_energy(console, params, liberty, flow, wires_of(wire), count, seed)
+
+
+@app.command()
+def equivalence(liberty: LibertyOption = None) -> None:
+    """Prove that small heads' netlists do what their sources do."""
+    show_equivalence(console, liberty)
 
 
 @app.command()

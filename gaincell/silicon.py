@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from hw.params import HeadParams
 from synth.flow import Flow
@@ -21,6 +22,7 @@ __all__ = [
     "WireOption",
     "flow_of",
     "show_energy",
+    "show_equivalence",
     "show_timing",
     "wires_of",
 ]
@@ -93,3 +95,18 @@ def show_energy(
         )
     console.print(energy_table(result))
     console.print(phase_table(result))
+
+
+def show_equivalence(console: Console, liberty: Sequence[Path] | None) -> None:
+    """Run the job and show its table."""
+    from synth.equivalence import run_equivalence
+
+    table = Table(title="Netlists proved equal to their sources, from the reset on")
+    columns = ("head", "cells", "flip_flops", "clock_gates", "seconds")
+    for column in columns:
+        table.add_column(column.replace("_", " "), justify="left" if column == "head" else "right")
+    with console.status("equivalence") as status:
+        rows = run_equivalence(liberty=liberty, on_stage=lambda text: status.update(text))
+    for row in rows:
+        table.add_row(row["head"], *(f"{row[column]:,g}" for column in columns[1:]))
+    console.print(table)

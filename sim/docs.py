@@ -55,6 +55,9 @@ _RESULTS = (
     "cosim_all",
     "retention",
     "calibrate",
+    "timing",
+    "energy",
+    "equivalence",
     "silicon",
     "fpga",
     "emulation",
@@ -88,7 +91,7 @@ def _measured(name: str, folder: Path | None = None) -> dict[str, Any]:
         raise ValueError(f"docs/measured/{name}.json is missing: run its job, then `make docs`")
     result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     wanted = result["config_hash"]
-    if name in ("cosim", "area", "silicon"):
+    if name in ("cosim", "area", "silicon", "timing", "energy"):
         wanted = PRESETS["default"].config_hash
     elif name == "retention":
         wanted = RetentionStudy().config_hash
@@ -409,6 +412,78 @@ def _metrics() -> str:
     return _table(("metric", "holds", "may be"), rows)
 
 
+def _timing() -> str:
+    result = _measured("timing")
+    rows = []
+    for path in result["paths"]:
+        names = [name.replace("_", " ") for name in path["blocks"]]
+        rows.append(
+            (
+                path["block"].replace("_", " "),
+                f"{path['slack_ps']:,.0f}",
+                len(path["stages"]),
+                " → ".join(names),
+                f"`{path['from']}`",
+                f"`{path['to']}`",
+            )
+        )
+    bare, flow = result["no_wires"], result["flow"]
+    text = (
+        f"\nHighest clock {result['fmax_mhz']:,.0f} MHz with the wires assumed, "
+        f"{bare['fmax_mhz']:,.0f} MHz without any, on {result['library']['name']} (FO4 "
+        f"{result['library']['fo4_ps']:.0f} ps); slack in ps at the former. Mapped for "
+        f"{flow['clock_ps']:,.0f} ps: {result['cells']:,} cells, {result['gate_equivalents']:,.0f} "
+        f"gates, {result['flip_flops']:,} flip-flops behind {result['clock_gates']} clock gates. "
+        f"OpenSTA {result['opensta']}."
+    )
+    header = ("ends in", "slack", "cells", "way", "from", "to")
+    return _table(header, rows) + text + _provenance(result)
+
+
+def _energy() -> str:
+    result = _measured("energy")
+    parts = list(result["parts"])
+    blocks = sorted(result["blocks"].items(), key=lambda item: -item[1]["energy_pj"])
+    rows = [
+        (
+            name.replace("_", " "),
+            f"{block['energy_pj']:,.1f}",
+            *(f"{block['parts'][part]:,.1f}" for part in parts),
+        )
+        for name, block in (*blocks, ("whole head", result))
+    ]
+    sample, idle = result["sample"], result["idle"]
+    text = (
+        f"\npJ per token and head, {result['library']['name']}, {result['tokens']} real tokens, "
+        f"one every {result['interval_clk']:g} clocks, in a window that "
+        f"{result['window_filled_with']} others filled. Glitches: {result['glitch_share']:.1%}, "
+        f"measured over {sample['tokens']} tokens, which differ from all {sample['of_tokens']} by "
+        f"{sample['error']:.1%}. Idle: {idle['energy_pj_per_clk']:,.1f} pJ a clock. Every output "
+        f"was compared with the source's in {result['compared']['clocks']:,} clocks."
+    )
+    header = ("block", "all", *(part.replace("_", " ") for part in parts))
+    return _table(header, rows) + text + _provenance(result)
+
+
+def _energy_phases() -> str:
+    result = _measured("energy")
+    rows = [
+        (name, f"{result['phase_clk'][name]:g}", f"{pj:,.1f}")
+        for name, pj in result["phases"].items()
+    ]
+    return _table(("phase", "clocks", "pJ above idle"), rows)
+
+
+def _equivalence() -> str:
+    result = _measured("equivalence")
+    rows = [
+        (row["head"], f"{row['cells']:,}", f"{row['flip_flops']:,}", row["clock_gates"], "proved")
+        for row in result["rows"]
+    ]
+    header = ("head", "cells", "flip-flops", "clock gates", "netlist equals source")
+    return _table(header, rows) + _provenance(result)
+
+
 def _bench() -> str:
     result = _measured("bench")
     rows = [
@@ -701,6 +776,10 @@ def _parts() -> dict[str, Callable[[], str]]:
         "scaled": _scaled,
         "heads-at-28nm": _heads_at_28nm,
         "metrics": _metrics,
+        "timing": _timing,
+        "energy": _energy,
+        "energy-phases": _energy_phases,
+        "equivalence": _equivalence,
         "formal": _formal,
         "mutants": _mutants,
         "retention": _retention,
