@@ -688,7 +688,10 @@ def main() -> None:
     """Run the program; an expected failure is one line on standard error, not a traceback."""
     from cocotb_tests.runner import SimulationError
     from sim.driver.errors import DriverError
+    from synth.activity import NetlistError
+    from synth.equivalence import EquivalenceError
     from synth.fpga import FpgaError
+    from synth.sta import StaError
     from synth.yosys import YosysError
 
     try:
@@ -697,6 +700,16 @@ def main() -> None:
         if end.code == _INTERRUPTED:  # Typer has turned the interrupt into this
             Console(stderr=True).print("interrupted; results of finished jobs are kept")
         raise
-    except (ValueError, OSError, DriverError, FpgaError, SimulationError, YosysError) as error:
+    except (
+        ValueError,
+        OSError,
+        DriverError,
+        EquivalenceError,
+        FpgaError,
+        NetlistError,
+        SimulationError,
+        StaError,
+        YosysError,
+    ) as error:
         Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False)
         sys.exit(1)

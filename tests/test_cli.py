@@ -32,7 +32,7 @@ def test_the_main_job_passes_every_option_on(monkeypatch):
     assert calls["verilog"] == {"readout": "counter", **shape}
     assert calls["tokens"] == source
     assert calls["cosim"] == {"readout": "counter", "simulator": "icarus", **source, **shape}
-    assert calls["area"] == {"liberty": Path("some.lib"), **shape}
+    assert calls["area"] == {"liberty": [Path("some.lib")], **shape}
 
 
 @pytest.mark.parametrize(
