@@ -385,8 +385,7 @@ def _arrays_of_layer(
     key_mean, value_mean = k.mean((0, 2)), v.mean((0, 2))
     spread, eye = _spreading(size), torch.eye(size)
     found: dict[str, list[Tensor]] = {
-        name: []
-        for name in ("key_map", "query_map", "moment", "value_map", "value_back", "gain_ua")
+        name: [] for name in ("key_map", "query_map", "moment", "value_map", "value_back", "gain_ua")
     }
     for g in range(groups):
         queries = q[:, g * per : (g + 1) * per]
