@@ -481,7 +481,7 @@ def timing(
 ) -> None:
     """Map the head to cells and time it; highest clock, slowest paths."""
     params = _params(name, readout, schedule, settings)
-    flow = flow_of(clock, effort, hierarchy, gating)
+    flow = flow_of(clock, effort, hierarchy, gating, wire)
     show_timing(console, params, liberty, flow, wires_of(wire))
 
 
@@ -501,7 +501,7 @@ def energy(
 ) -> None:
     """Simulate the head's netlist with real tokens; energy per token by block and phase."""
     params = _params(name, readout, schedule, settings)
-    flow = flow_of(clock, effort, "kept", gating)
+    flow = flow_of(clock, effort, "kept", gating, wire)
     show_energy(console, params, liberty, flow, wires_of(wire), count, seed)
 
 

@@ -43,9 +43,15 @@ WireOption = Annotated[
 ]
 
 
-def flow_of(clock_ps: float | None, effort: str, hierarchy: str, gating: bool) -> Flow:
+def flow_of(clock_ps: float | None, effort: str, hierarchy: str, gating: bool, wire: float) -> Flow:
     """How a head is to be mapped."""
-    return Flow(clock_ps=clock_ps, effort=effort, hierarchy=hierarchy, clock_gating=gating)
+    return Flow(
+        clock_ps=clock_ps,
+        effort=effort,
+        hierarchy=hierarchy,
+        clock_gating=gating,
+        wire_ff_per_um=wire,
+    )
 
 
 def wires_of(cap_ff_per_um: float) -> Wires:

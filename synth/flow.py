@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ from typing import Any
 from hw.layer import AttentionLayer
 from hw.params import HeadParams
 from sim.results import ROOT, write_text_whole
-from synth.electrical import CellData, Electrical, read_electrical
+from synth.electrical import CellData, Electrical, read_electrical, units_of
 from synth.liberty import COMPOSED_GATE, LibertyError, Library
+from synth.loads import Wires
 from synth.netlist import Part, cut
 from synth.verilog import component_rtlil
 from synth.yosys import run_yosys, yosys_version
@@ -38,14 +40,18 @@ _PROCESSES = 2
 _CLOCK_FO4 = 60
 _FORMAT = "1"
 
-#: ABC's commands by effort; those of Yosys for a library with drive strengths, without the rest.
+_MAP = "strash;&get -n;&fraig -x;&put;scorr;dc2;strash;&get -n;&dch -f;&nf {D};&put;"
+_SIZE = "upsize -c {D};dnsize -c {D};"
+#: ABC's commands by effort: Yosys' own for a library with drive strengths, but with wires, and a
+#: fan-out of six. Twice, since a gate that is sized up wants its driver sized up.
 _ABC = {
-    "fast": "strash;&get -n;&nf {D};&put;buffer;upsize {D};dnsize {D}",
-    "normal": "strash;&get -n;&fraig -x;&put;scorr;dc2;strash;&get -n;&dch -f;&nf {D};&put;"
-    "buffer;upsize {D};dnsize {D}",
-    "high": "strash;&get -n;&fraig -x;&put;scorr;dc2;dch;strash;dc2;dch;strash;&get -n;&dch -f;"
-    "&nf -p {D};&put;buffer -c;topo;upsize {D};dnsize {D};upsize {D};dnsize {D}",
+    "fast": f"strash;&get -n;&nf {{D}};&put;buffer -c -N 6;{_SIZE}",
+    "normal": f"{_MAP}buffer -c -N 6;{_SIZE}{_SIZE}",
+    "high": f"strash;dch;strash;dc2;{_MAP}buffer -c -N 6;{_SIZE}{_SIZE}{_SIZE}",
 }
+#: Wires that ABC sizes for: of a block of so many cells, of so many gate equivalents each.
+_TYPICAL_CELLS, _TYPICAL_GATES = 10_000, 2.5
+_MOST_FAN_OUT = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +63,7 @@ class Flow:
     hierarchy: str = "kept"  #: "kept": blocks by themselves; "flat": all at once
     clock_gating: bool = True  #: stop the clock of flip-flops that keep their value
     gated_least: int = 4  #: flip-flops behind one clock gate at the least
+    wire_ff_per_um: float = 0.2  #: capacitance of wires that gates are sized for
 
     def __post_init__(self) -> None:
         if self.clock_ps is not None and not self.clock_ps > 0:
@@ -64,6 +71,8 @@ class Flow:
         for name, choices in (("effort", EFFORTS), ("hierarchy", HIERARCHIES)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}, not {getattr(self, name)!r}")
+        if not self.wire_ff_per_um >= 0:
+            raise ValueError(f"wire_ff_per_um must be at least 0, not {self.wire_ff_per_um!r}")
         if self.gated_least < 1:
             raise ValueError(f"gated_least must be at least 1, not {self.gated_least!r}")
 
@@ -172,6 +181,27 @@ class _Mapper:
         load_ff = 4000 * data.pins[data.inputs[0]].cap_pf
         self.constraints = f"set_driving_cell {driver}\nset_load {load_ff:.3f}\n"
         self.gate = library.clock_gate if flow.clock_gating else None
+        self.wires_pf = Wires(cap_ff_per_um=flow.wire_ff_per_um).connection_pf(
+            _TYPICAL_CELLS, _TYPICAL_CELLS * _TYPICAL_GATES * library.gate_equivalent_um2
+        )
+
+    def library_with_wires(self) -> str:
+        """The library's text with a table of wires for ABC, which knows no other way."""
+        text = self.library.text()
+        text = re.sub(r"default_wire_load\w*\s*:\s*[^;\n]*;", "", text)
+        unit = units_of(self.library)[1]
+        lengths = (
+            f"fanout_length ({n}, {n * self.wires_pf / unit:.6g});"
+            for n in range(1, _MOST_FAN_OUT + 1)
+        )
+        table = (
+            f'wire_load ("connections") {{ resistance : 0; capacitance : 1; area : 0; '
+            f"slope : {self.wires_pf / unit:.6g}; {' '.join(lengths)} }} "
+            'default_wire_load : "connections";'
+        )
+        head = re.match(r"(?:\s|/\*.*?\*/|//[^\n]*)*library\s*\([^)]*\)\s*\{", text, re.S)
+        assert head is not None  # it has been parsed
+        return f"{text[: head.end()]}\n{table}\n{text[head.end() :]}"
 
     def script(self, top: str, full_adder: bool) -> list[str]:
         """Commands from a module to cells; files are in the folder ``@``."""
@@ -210,7 +240,7 @@ class _Mapper:
         return [
             *commands,
             f"dfflibmap -liberty @/library.lib {forbidden}",
-            f"abc -liberty @/library.lib {forbidden} -constr @/constraints "
+            f"abc -liberty @/wires.lib {forbidden} -constr @/constraints "
             f"-D {self.clock_ps:.0f} -script +{abc}",
             "opt_clean -purge",
             "rename -enumerate",
@@ -221,8 +251,13 @@ class _Mapper:
         gate = self.gate.verilog if self.gate else ""
         scripts = [self.script("", adder) for adder in self.adders]
         parts = (rtlil, self.library.sha256, json.dumps(scripts), gate, self.constraints)
-        parts += (_adder(self.library), yosys_version(), _FORMAT)
+        parts += (_adder(self.library), yosys_version(), f"{self.wires_pf:.6g}", _FORMAT)
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+    @cached_property
+    def with_wires(self) -> str:
+        """As of `library_with_wires`, made once."""
+        return self.library_with_wires()
 
     @property
     def adders(self) -> tuple[bool, ...]:
@@ -239,6 +274,7 @@ class _Mapper:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             (folder / "library.lib").symlink_to(self.library.file)
+            (folder / "wires.lib").write_text(self.with_wires, encoding="utf-8")
             (folder / "module.il").write_text(part.rtlil, encoding="utf-8")
             (folder / "constraints").write_text(self.constraints, encoding="utf-8")
             (folder / "adder.v").write_text(_adder(self.library), encoding="utf-8")
