@@ -284,9 +284,13 @@ def test_arrivals_are_those_of_opensta(tmp_path):
         worst_of=["registers"],
     )
     slews = transitions(graph, loads, 0.1)
-    flops = graph.kinds[library.flip_flop].pins["D"]
-    arrival_ps = 1000 * slews.arrival[:, flops].max()
-    assert arrival_ps == pytest.approx(paths[0].stages[-1].arrival_ps, rel=0.005)
+    assert len(paths[0].stages) > 5
+    for stage in paths[0].stages[2:]:
+        kind = graph.kinds[stage.cell]
+        at = kind.names.index(stage.instance)
+        nets = [int(kind.pins[pin][at]) for pin in kind.data.outputs]
+        errors = np.abs(1000 * slews.arrival[:, nets] / stage.arrival_ps - 1)
+        assert errors.min() < 0.005
     assert ends[0].slack_ps == min(end.slack_ps for end in ends)
 
 
