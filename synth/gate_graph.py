@@ -242,8 +242,9 @@ def _graph(
             pins = (kind.pins[pin] for pin in (gate.clock, gate.enable, gate.output))
             gates += [(int(c), int(e), -1, int(o)) for c, e, o in zip(*pins, strict=True)]
         elif "next_state" in storage:
-            clock_pins = [p for p in data.inputs if p in storage["clocked_on"]]
-            clocks = [p for p in clock_pins if truth_table(storage["clocked_on"], (p,)) is not None]
+            clocks = [
+                p for p in data.inputs if truth_table(storage["clocked_on"], (p,)) is not None
+            ]
             if len(clocks) != 1:
                 raise LibertyError(f"clocked_on of {name} must be one pin, not {storage!r}")
             inputs = tuple(p for p in data.inputs if p != clocks[0])

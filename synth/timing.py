@@ -19,7 +19,7 @@ from sim.results import ROOT, write_result, write_text_whole
 from synth.electrical import read_electrical
 from synth.flow import Flow, Mapped, buffer_of, fo4_ps, map_head
 from synth.gate_graph import GateGraph, read_graph
-from synth.liberty import LibertyError, Library, open_library
+from synth.liberty import LibertyError, Library, open_library, truth_table
 from synth.loads import ClockTree, Conditions, Loads, Wires, find_loads
 from synth.sta import TimingPath, run_sta, sta_version
 from synth.yosys import yosys_version
@@ -73,7 +73,8 @@ def conditions_of(library: Library, wires: Wires | None = None) -> Conditions:
     data = read_electrical(library, [name, inverter, library.flip_flop]).cells
     tree = ClockTree(buffer=data[name])
     flop = data[library.flip_flop]
-    pins = [p for p in flop.inputs if p in flop.storage["clocked_on"]]
+    clocked_on = flop.storage["clocked_on"]
+    pins = [pin for pin in flop.inputs if truth_table(clocked_on, (pin,)) is not None]
     load = tree.fan_out * flop.pins[pins[0]].cap_pf
     slew = sum(tree.transition_ns(load).values()) / 2
     output_pf = 4 * data[inverter].pins[data[inverter].inputs[0]].cap_pf
