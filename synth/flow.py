@@ -185,6 +185,11 @@ class _Mapper:
             _TYPICAL_CELLS, _TYPICAL_CELLS * _TYPICAL_GATES * library.gate_equivalent_um2
         )
 
+    @property
+    def target_ps(self) -> float:
+        """Delay that ABC is to reach: a path may cross two blocks, which know not of each other."""
+        return self.clock_ps / (2 if self.flow.hierarchy == "kept" else 1)
+
     def library_with_wires(self) -> str:
         """The library's text with a table of wires for ABC, which knows no other way."""
         text = self.library.text()
@@ -241,7 +246,7 @@ class _Mapper:
             *commands,
             f"dfflibmap -liberty @/library.lib {forbidden}",
             f"abc -liberty @/wires.lib {forbidden} -constr @/constraints "
-            f"-D {self.clock_ps:.0f} -script +{abc}",
+            f"-D {self.target_ps:.0f} -script +{abc}",
             "opt_clean -purge",
             "rename -enumerate",
         ]
