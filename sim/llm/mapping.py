@@ -320,7 +320,7 @@ class LayerMap:
 
     def decode(self, total: Tensor, threshold: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The host's last step: sinks added, divided by the sum of weights."""
-        size, sinks = self.head_size, self.recipe.sinks
+        size, sinks = self.head_size, min(self.recipe.sinks, k.shape[-2])
         weight = torch.einsum("bhtl,hl->bht", total[..., size:], self.norm).clamp_(min=0)
         mean = self._per_query_head(self.value_mean, 0)[:, None]
         out = total[..., :size] @ self.value_back
