@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,13 +14,15 @@ from rich.table import Table
 
 from sim.results import ROOT, write_result
 
-__all__ = ["app"]
+__all__ = ["app", "generate"]
 
 app = typer.Typer(help="Language models on the hardware.", no_args_is_help=True)
 console = Console()
 
 _TOOLS = ("torch", "transformers", "numpy", "scipy")
 _MAP = ROOT / "build" / "llm" / "map.safetensors"
+
+Back = StrEnum("Back", {"functional": "functional", "rtl": "rtl"})
 
 ModelArgument = Annotated[
     str, typer.Argument(help="smollm2, a GGUF file, a folder with a checkpoint, or a hub's name.")
@@ -167,3 +170,47 @@ def levers(
             "clocks", "rows", "lanes", "host_macs", "host_bytes")))  # fmt: skip
     console.print(table)
     console.print(_shown(picture))
+
+
+def generate(
+    model: ModelArgument = "smollm2",
+    backend: Annotated[
+        Back, typer.Option(help="The devices: models, or Verilog in a simulator.")
+    ] = Back.functional,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens to write.")] = 64,
+    layer: Annotated[int, typer.Option(help="Layer whose heads run on devices.")] = 10,
+    prompt: Annotated[str | None, typer.Option(help="What the text begins with.")] = None,
+    simulator: Annotated[str, typer.Option(help="verilator or icarus.")] = "verilator",
+) -> None:
+    """Let a language model write text; all heads of one layer run on devices."""
+    _torch()
+    from sim.llm.device import connect_functional
+    from sim.llm.generate import PROMPT
+    from sim.llm.generate import generate as run
+    from sim.llm.model import LanguageModel
+
+    connect = connect_functional
+    if backend is Back.rtl:
+        from cocotb_tests.driver_backend import SimulatedBackend
+
+        def connect(params: Any, analog: dict[str, Any]) -> Any:
+            return SimulatedBackend(params, simulator=simulator, **analog)
+
+    with console.status("loading") as status:
+        result = run(
+            LanguageModel.load(model),
+            connect,
+            layer=layer,
+            tokens=tokens,
+            prompt=PROMPT if prompt is None else prompt,
+            notice=lambda text: status.update(text),
+        )
+    config_hash = result.pop("config_hash")
+    result["backend"] = f"{backend.value}{f', {simulator}' if backend is Back.rtl else ''}"
+    write_result(f"generate_{backend.value}", result, config_hash=config_hash, tools=_TOOLS)
+    console.print(f"[dim]{result['prompt']}[/dim]{result['text']}", highlight=False)
+    console.print(
+        f"{tokens} tokens in {result['seconds']:.0f} s; layer {layer}, {result['heads']} heads, "
+        f"{result['backend']}; {result['integers']:,} integers from devices; "
+        f"build/report/generate_{backend.value}.json"
+    )
