@@ -28,6 +28,7 @@
 #                                   loads it
 #   make board-sim                  the boards' Verilog, serial line included, against the reference,
 #                                   over good lines and a bad one; their integers against the model
+#   make llm [ARGS=--quick]         perplexity of a mapped language model, beside teacher and control
 #   make bench                      speed ratios against named limits
 #   make formal / formal-full       proofs, two at a time; the latter at every size, with every bug
 #   make mutants                    mutation campaign
@@ -61,6 +62,7 @@ LIBERTY ?=
 CLOCK_PS ?=
 EFFORT ?=
 SET ?=
+ARGS ?=
 MUTANTS ?= 500
 BOARD ?= ulx3s
 PROGRAM ?=
@@ -110,6 +112,9 @@ timing: .venv/.ready
 energy: .venv/.ready
 	$(GAINCELL) energy --preset $(PRESET) --seed $(SEED) $(FLOW) $(SETTINGS) \
 	  $(if $(findstring command,$(origin TOKENS)),--tokens $(TOKENS))
+
+llm: .venv/.ready
+	$(GAINCELL) llm evaluate $(ARGS)
 
 retention: .venv/.ready
 	$(GAINCELL) retention $(TRACE)

@@ -22,6 +22,8 @@ from rich.progress import (
 from rich.table import Table
 
 from gaincell.board import board_app, fpga
+from gaincell.llm import app as llm_app
+from gaincell.llm import generate
 from gaincell.silicon import (
     ClockOption,
     EffortOption,
@@ -50,6 +52,8 @@ app = typer.Typer(
 )
 app.add_typer(board_app, name="board")
 app.command()(fpga)
+app.add_typer(llm_app, name="llm")
+app.command()(generate)
 console = Console()
 
 _INTERRUPTED = 130  # status of a program that Ctrl-C ended

