@@ -60,6 +60,8 @@ _RESULTS = (
     "equivalence",
     "llm",
     "llm_levers",
+    "generate_functional",
+    "generate_rtl",
     "silicon",
     "fpga",
     "emulation",
@@ -702,6 +704,28 @@ def _llm_levers() -> str:
     return _table(header, rows) + f"\nLayers {layers}.\n" + _provenance(result)
 
 
+def _generate() -> str:
+    runs = [_measured(f"generate_{backend}") for backend in ("functional", "rtl")]
+    rows = [
+        (
+            f"`gaincell generate --backend {name}`",
+            len(run["token_ids"]),
+            f"{run['integers']:,}",
+            f"{run['seconds']:.0f} s",
+        )
+        for name, run in zip(("functional", "rtl"), runs, strict=True)
+    ]
+    same = runs[0]["token_ids"] == runs[1]["token_ids"]
+    text = runs[1]["text"].strip().replace("\n", "\n> ")
+    return (
+        _table(("command", "tokens", "integers from devices", "time"), rows)
+        + f"\nLayer {runs[1]['layer']}, {runs[1]['heads']} heads; {runs[1]['backend']}. "
+        + f"The two back ends wrote {'the same tokens' if same else 'different tokens'}. "
+        + f"After “{runs[1]['prompt']}”:\n\n> {text}\n"
+        + _provenance(runs[1])
+    )
+
+
 def _formal() -> str:
     result = _measured("formal")
     rows = [
@@ -837,6 +861,7 @@ def _parts() -> dict[str, Callable[[], str]]:
         "tokens-figures": _tokens,
         "llm": _llm,
         "llm-levers": _llm_levers,
+        "generate": _generate,
     }
     for path in sorted((ROOT / "hw").glob("*.py")):
         module = importlib.import_module(f"hw.{path.stem}")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+torch.set_num_threads(1)  # tests run two at a time
 
 from analog_models import attend  # noqa: E402
 from sim.llm.arrays import ArrayParams, Shot, Statistics, counts  # noqa: E402

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+torch.set_num_threads(1)  # tests run two at a time
 transformers = pytest.importorskip("transformers")
 
 from analog_models import attend  # noqa: E402

@@ -3,6 +3,7 @@
 import pytest
 
 torch = pytest.importorskip("torch")
+torch.set_num_threads(1)  # tests run two at a time
 transformers = pytest.importorskip("transformers")
 
 from sim.llm.device import DeviceAttention, connect_functional  # noqa: E402
