@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 from numpy.typing import NDArray
 
-from analog_models.dac import LevelCurrents
+from analog_models.instance import CellCurrents
 
 __all__ = ["CellArray", "KeyArray", "ValueArray"]
 
@@ -38,7 +38,7 @@ class CellArray(ABC):
     lines
         Cells per token.
     currents
-        Cell currents by code and age.
+        Currents of the array's cells by code and age.
     age_clk
         Clocks of one step of age; 0 lets age count writes.
     """
@@ -49,27 +49,29 @@ class CellArray(ABC):
         subtiles: int,
         columns: int,
         lines: int,
-        currents: LevelCurrents,
+        currents: CellCurrents,
         age_clk: int = 0,
     ) -> None:
         self.subtiles = subtiles
         self.columns = columns
         self.lines = lines
-        self._levels = currents
+        self._cells = currents
         tokens = subtiles * columns
-        self.codes: Codes = np.full((tokens, lines), currents.dac.levels - 1, dtype=np.intp)
+        top = currents.levels.dac.levels - 1
+        self.codes: Codes = np.full((tokens, lines), top, dtype=np.intp)
         self._age_clk = age_clk
         self._born: Codes = np.zeros(tokens, dtype=np.intp)  # step of age in which it was written
         self._now = -1  # step of age: of the last write, or of the last reset of integrators
         self.now_clk = 0  #: clocks since power-up
         self.written_clk = 0  #: clock in which a column last took its codes
         self.read_clk = 0  #: clock in which integrators were last reset
-        self._currents: Floats = np.take(currents.fresh, self.codes)
+        self._currents: Floats = currents.at(np.zeros(tokens, dtype=np.intp), self.codes)
         self._stale = False
         self._pending = False
         self._bank = 0
         self._on_clk: Floats  # clocks that each line was on since charge was last collected
         self._charge: Floats  # of both sets of integrators, first axis
+        self._driven: Floats  # clocks that all lines were on together, of both sets
 
     @property
     def ages(self) -> Codes:
@@ -80,7 +82,7 @@ class CellArray(ABC):
     def currents_ua(self) -> Floats:
         """Current of every cell, ``(subtiles * columns, lines)``."""
         if self._stale:
-            self._currents = self._levels.at(self.ages, self.codes)
+            self._currents = self._cells.at(self.ages, self.codes)
             self._stale = False
         return self._currents
 
@@ -95,10 +97,11 @@ class CellArray(ABC):
         else:
             self._now += 1
             self._born[token] = self._now
-        if self._levels.decay_per_token:
+        if self._cells.levels.decay_per_token:
             self._stale = True
         else:
-            self._currents[token] = self._levels.fresh[codes]
+            fresh = np.zeros(1, dtype=np.intp)
+            self._currents[token] = self._cells.at(fresh, codes[np.newaxis], token)[0]
 
     def settle(self) -> None:
         """Turn the on-time added up so far into charge."""
@@ -118,6 +121,11 @@ class CellArray(ABC):
         charge: Floats = self._charge[bank]
         return charge
 
+    def driven_clk(self, bank: int = 0) -> Floats:
+        """Clocks that the lines were on, summed, since the set was reset; sets the read noise."""
+        self.settle()
+        return np.asarray(self._driven[bank])
+
     def reset(self, bank: int = 0) -> None:
         """Discharge one set of integrators and select it; what follows reads at today's ages."""
         self.select(bank)
@@ -128,6 +136,7 @@ class CellArray(ABC):
             self._stale = True
         self._on_clk[:] = 0.0
         self._charge[bank] = 0.0
+        self._driven[bank] = 0.0
 
     @abstractmethod
     def _collect(self) -> None:
@@ -143,7 +152,7 @@ class KeyArray(CellArray):
         subtiles: int,
         columns: int,
         rows: int,
-        currents: LevelCurrents,
+        currents: CellCurrents,
         age_clk: int = 0,
     ) -> None:
         super().__init__(
@@ -151,6 +160,7 @@ class KeyArray(CellArray):
         )
         self._on_clk = np.zeros(rows)
         self._charge = np.zeros((2, subtiles * columns))
+        self._driven = np.zeros(2)
 
     def drive(self, word_lines: Bools) -> None:
         """One clock with the word lines given on."""
@@ -159,6 +169,7 @@ class KeyArray(CellArray):
 
     def _collect(self) -> None:
         self._charge[self._bank] += self.currents_ua @ self._on_clk
+        self._driven[self._bank] += self._on_clk.sum()
         self._on_clk[:] = 0.0
 
 
@@ -171,7 +182,7 @@ class ValueArray(CellArray):
         subtiles: int,
         columns: int,
         lanes: int,
-        currents: LevelCurrents,
+        currents: CellCurrents,
         age_clk: int = 0,
     ) -> None:
         super().__init__(
@@ -179,6 +190,7 @@ class ValueArray(CellArray):
         )
         self._on_clk = np.zeros(subtiles * columns)
         self._charge = np.zeros((2, subtiles, lanes))
+        self._driven = np.zeros((2, subtiles))
 
     def drive(self, on_clk: Floats) -> None:
         """One clock, of which each column is on for the share given."""
@@ -189,4 +201,5 @@ class ValueArray(CellArray):
         on_clk = self._on_clk.reshape(self.subtiles, 1, self.columns)
         currents = self.currents_ua.reshape(self.subtiles, self.columns, self.lines)
         self._charge[self._bank] += np.matmul(on_clk, currents)[:, 0]
+        self._driven[self._bank] += on_clk.sum(axis=(1, 2))
         self._on_clk[:] = 0.0

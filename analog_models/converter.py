@@ -60,16 +60,25 @@ class ChargeToPulse:
         """Longest pulse in clocks, and the highest query code."""
         return (1 << self.q_bits) - 1
 
-    def phi_ticks(self, charge: Floats, out: Floats | None = None) -> Floats:
-        """Pulse lengths in ticks of 2**-18 clock, from charges in µA·clk."""
+    def phi_ticks(
+        self, charge: Floats, out: Floats | None = None, jitter_clk: Floats | None = None
+    ) -> Floats:
+        """Pulse lengths in ticks of 2**-18 clock, from charges in µA·clk.
+
+        ``jitter_clk`` is added to the pulses that there are; none gets longer than the longest.
+        """
         out = np.divide(charge, self.s_sat_ua, out=out)
         np.clip(out, 0.0, float(self.q_max), out=out)
+        if jitter_clk is not None:
+            pulses = out > 0.0
+            np.add(out, jitter_clk, out=out, where=pulses)
+            np.clip(out, 0.0, float(self.q_max), out=out)
         np.multiply(out, float(PHI_GRID), out=out)
         return np.rint(out, out=out)
 
-    def phi_clk(self, charge: Floats) -> Floats:
+    def phi_clk(self, charge: Floats, jitter_clk: Floats | None = None) -> Floats:
         """Pulse lengths in clocks, from charges in µA·clk."""
-        return self.phi_ticks(charge) / PHI_GRID
+        return self.phi_ticks(charge, jitter_clk=jitter_clk) / PHI_GRID
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,9 +115,13 @@ class SignedChargeToPulse:
         """Charge of one count in µA·clk."""
         return ((1 << self.q_bits) - 1) * self.a_sat_ua / self.count_max
 
-    def length_clk(self, charge: Floats) -> Floats:
-        """Pulse lengths in clocks, without the half clock, from charges in µA·clk."""
-        return np.abs(charge / self.charge_per_count)
+    def length_clk(self, charge: Floats, jitter_clk: Floats | None = None) -> Floats:
+        """Pulse lengths in clocks, without the half clock, from charges in µA·clk.
+
+        ``jitter_clk`` is added to them; none gets shorter than nothing.
+        """
+        length: Floats = np.abs(charge / self.charge_per_count)
+        return length if jitter_clk is None else np.maximum(length + jitter_clk, 0.0)
 
     def high(self, length_clk: Floats, clock: int) -> NDArray[np.bool_]:
         """Which pulses are high at the clock edge given; edges are numbered from 1.
@@ -118,9 +131,9 @@ class SignedChargeToPulse:
         """
         return np.asarray(length_clk >= clock - 0.5)
 
-    def counts(self, charge: Floats) -> NDArray[np.int64]:
+    def counts(self, charge: Floats, jitter_clk: Floats | None = None) -> NDArray[np.int64]:
         """Signed counts of the clock edges 1..count_max, from charges in µA·clk."""
-        return self.round_charge(charge, 1.0).astype(np.int64)
+        return self.round_charge(charge, 1.0, jitter_clk=jitter_clk).astype(np.int64)
 
     def round_charge(
         self,
@@ -128,6 +141,7 @@ class SignedChargeToPulse:
         ticks_per_clk: float = float(PHI_GRID),
         out: Floats | None = None,
         half: Floats | None = None,
+        jitter_clk: Floats | None = None,
     ) -> Floats:
         """Signed counts as floats, from charges in µA·clk / ticks_per_clk (a power of two).
 
@@ -136,6 +150,9 @@ class SignedChargeToPulse:
         scratch space.
         """
         out = np.divide(charge, self.charge_per_count * ticks_per_clk, out=out)
+        if jitter_clk is not None:
+            length = np.maximum(np.abs(out) + jitter_clk, 0.0)
+            np.copyto(out, np.where(out < 0.0, -length, length))
         np.clip(out, -float(self.count_max), float(self.count_max), out=out)
         half = np.trunc(out, out=half)
         np.add(out, out, out=out)

@@ -75,16 +75,17 @@ def level_currents(
     *,
     decay_per_token: float = 0.0,
     decay_law: str = "voltage",
+    v_rest_v: float = V_MID_V,
 ) -> Floats:
     """Currents of all levels at the ages given, snapped to the grid: ``(ages, levels)`` in µA.
 
-    With the law "voltage" the stored deviation from 0.45 V decays, as charge does; with "current"
-    the whole current does, its constant term included.
+    With the law "voltage" the stored deviation from ``v_rest_v`` decays, as charge does; with
+    "current" the whole current does, its constant term included.
     """
     fade = np.exp(np.asarray(ages, dtype=np.float64) * -decay_per_token)[:, np.newaxis]
     if decay_law == "current":
         return snap_ua(fade * cell.current_ua(dac.levels_v))
-    v_store_v = V_MID_V + fade * (dac.levels_v - V_MID_V)
+    v_store_v = v_rest_v + fade * (dac.levels_v - v_rest_v)
     # Rounding may carry a fresh level a hair out of the cell's range.
     return snap_ua(cell.current_ua(np.clip(v_store_v, dac.v_min_v, dac.v_max_v)))
 
@@ -105,6 +106,8 @@ class LevelCurrents:
         small against 1; 0 is ideal.
     decay_law
         "voltage" or "current".
+    v_rest_v
+        Stored voltage that leakage leads to.
 
     Raises
     ------
@@ -115,11 +118,18 @@ class LevelCurrents:
     _BLOCK = 1024
 
     def __init__(
-        self, cell: Cell, dac: Dac, *, decay_per_token: float = 0.0, decay_law: str = "voltage"
+        self,
+        cell: Cell,
+        dac: Dac,
+        *,
+        decay_per_token: float = 0.0,
+        decay_law: str = "voltage",
+        v_rest_v: float = V_MID_V,
     ) -> None:
         check_decay(decay_per_token, decay_law)
         self.cell = cell
         self.dac = dac
+        self.v_rest_v = float(v_rest_v)
         self.decay_per_token = float(decay_per_token)
         self.decay_law = decay_law
         between = cell.current_ua(np.linspace(dac.v_min_v, dac.v_max_v, 1025))
@@ -142,6 +152,7 @@ class LevelCurrents:
             np.arange(start, stop),
             decay_per_token=self.decay_per_token,
             decay_law=self.decay_law,
+            v_rest_v=self.v_rest_v,
         )
 
     def table(self, ages: int) -> Floats:
@@ -162,6 +173,21 @@ class LevelCurrents:
         ages = np.minimum(ages, self._oldest)
         table = self.table(int(ages.max(initial=0)) + 1)
         return np.take(table.ravel(), codes + (ages * self.dac.levels)[:, np.newaxis])
+
+    def off_level(self, ages: NDArray[np.intp], codes: NDArray[np.intp], error_v: Floats) -> Floats:
+        """Currents of cells that were written ``error_v`` beside their level; shapes as in `at`.
+
+        A DAC does not leave its range: the written voltage is clipped to it.
+        """
+        dac = self.dac
+        v_store_v = np.clip(dac.levels_v[codes] + error_v, dac.v_min_v, dac.v_max_v)
+        if not self.decay_per_token:
+            return self.cell.current_ua(v_store_v)
+        fade = np.exp(np.minimum(ages, self._oldest) * -self.decay_per_token)[:, np.newaxis]
+        if self.decay_law == "current":
+            return fade * self.cell.current_ua(v_store_v)
+        v_store_v = self.v_rest_v + fade * (v_store_v - self.v_rest_v)
+        return self.cell.current_ua(np.clip(v_store_v, dac.v_min_v, dac.v_max_v))
 
 
 def check_decay(decay_per_token: float, decay_law: str) -> None:

@@ -16,6 +16,7 @@ from analog_models.cell import V_MID_V, Cell, PolynomialCell
 from analog_models.converter import PHI_GRID, ChargeToPulse, SignedChargeToPulse, check_exact
 from analog_models.dac import Dac, LevelCurrents, check_decay
 from analog_models.head import check_codes
+from analog_models.instance import CellCurrents
 from analog_models.params import AnalogParams, check_int
 from analog_models.presets import resolve_cell
 
@@ -37,8 +38,9 @@ class Result(NamedTuple):
 class _Store:
     """What one array stores, and since when; column by column of the whole window."""
 
-    def __init__(self, params: AnalogParams, lines: int) -> None:
-        self._levels = params.level_currents
+    def __init__(self, params: AnalogParams, cells: CellCurrents) -> None:
+        lines = cells.lines
+        self._cells = cells
         self._leaks = params.leaks
         self._age_clk = params.age_clk
         self._codes: Codes = np.zeros((params.window, lines), dtype=np.intp)
@@ -58,7 +60,8 @@ class _Store:
         if self._leaks:
             self._stale = True
         else:
-            self._ua[column] = self._levels.fresh[codes]
+            fresh = np.zeros(1, dtype=np.intp)
+            self._ua[column] = self._cells.at(fresh, codes[np.newaxis], column)[0]
 
     def rewrite(self, column: int, now_clk: int) -> None:
         """Store what a column holds once more."""
@@ -71,7 +74,7 @@ class _Store:
             self._stale = True
         if self._stale:
             ages = np.maximum(self._now - self._born, 0)
-            self._ua = self._levels.at(ages, self._codes)
+            self._ua = self._cells.at(ages, self._codes)
             self._stale = False
         return self._ua
 
@@ -88,18 +91,23 @@ class FunctionalHead:
     are last reset before it. A pair gives the clocks of array 1 and of array 2; None is the time
     of the last call.
 
+    Each call of `phi_clk` is an evaluation of array 1 and each of `charges` one of array 2, with
+    read noise of its own if there is any; a query is one of each.
+
     Parameters
     ----------
     params
-        Shape, widths, cell and converters.
+        Shape, widths, cell, converters and faults.
     """
 
     def __init__(self, params: AnalogParams) -> None:
         if not isinstance(params, AnalogParams):
             raise TypeError(f"params must be AnalogParams, not {params!r}")
         self.params = params
-        self._keys = _Store(params, params.rows)
-        self._values = _Store(params, params.lanes)
+        self._keys = _Store(params, params.key_currents)
+        self._values = _Store(params, params.value_currents)
+        self._conversions = 0  # of either array, so far: they number the noise
+        self._readouts = 0
         self._clk = (0, 0)
         self._pointer = 0
         self._occupancy = 0
@@ -205,9 +213,10 @@ class FunctionalHead:
             if mask.shape != (params.window,):
                 raise ValueError(f"mask must have shape ({params.window},), not {mask.shape!r}")
         charge = self._keys.currents_ua(self._time(now_clk)[0]) @ codes.astype(np.float64)
-        if params.score_offset is not None:
-            charge += params.score_offset
-        phi_clk = params.score_converter_of(s_level).phi_clk(charge)
+        charge = params.sensing.scores(charge, float(codes.sum()), self._conversions)
+        jitter_clk = params.sensing.score_jitter_clk(self._conversions)
+        self._conversions += 1
+        phi_clk = params.score_converter_of(s_level).phi_clk(charge, jitter_clk)
         phi_clk[self._occupancy :] = 0.0
         if mask is not None:
             phi_clk *= mask
@@ -219,16 +228,17 @@ class FunctionalHead:
         Returns
         -------
         charges
-            Offsets included, ``(subtiles, lanes)``.
+            Offsets, gains and noise included, ``(subtiles, lanes)``.
         """
         params = self.params
         currents = self._values.currents_ua(self._time(now_clk)[1])
+        on_clk = phi_clk.reshape(params.subtiles, params.columns).sum(axis=1)
         charge: Floats = np.matmul(
             phi_clk.reshape(params.subtiles, 1, params.columns),
             currents.reshape(params.subtiles, params.columns, params.lanes),
         )[:, 0]
-        if params.output_offset is not None:
-            charge += params.output_offset
+        charge = params.sensing.outputs(charge, on_clk, self._readouts)
+        self._readouts += 1
         return charge
 
     def query(
@@ -269,7 +279,8 @@ class FunctionalHead:
             raise ValueError("occupancy must be at least 1 for a query, not 0")
         converter = self.params.output_converter_of(a_level)
         phi_clk = self.phi_clk(codes, s_level=s_level, mask=mask, now_clk=now_clk)
-        counts = converter.counts(self.charges(phi_clk))
+        jitter_clk = self.params.sensing.output_jitter_clk(self._readouts)
+        counts = converter.counts(self.charges(phi_clk), jitter_clk)
         if subtile is not None:
             counts = counts[subtile : subtile + 1]
         return Result(counts.sum(axis=0), (np.abs(counts) == self.params.count_max).any(axis=0))

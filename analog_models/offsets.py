@@ -1,8 +1,8 @@
 """Offsets of converters: what a mismatch of their input stages adds to every charge.
 
-Each converter has an offset of its own, which stays. It is drawn from a normal distribution whose
-spread is a placeholder, an assumption to try designs against: none has been published for these
-converters. Offsets lie on a grid of charge, so that sums stay exact.
+Each converter has an offset of its own, which stays. It is drawn from a normal distribution. None
+has been published for the 28 nm converters: their spread is an assumption to try designs against.
+Offsets lie on a grid of charge, so that sums stay exact.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -12,11 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analog_models.cell import Cell
+from analog_models.cell import V_MID_V, Cell
 from analog_models.converter import ChargeToPulse, SignedChargeToPulse, check_exact
 from analog_models.dac import Dac, LevelCurrents, check_decay
+from analog_models.faults import Faults
+from analog_models.instance import CellCurrents
 from analog_models.offsets import charge_offsets, check_sigma
 from analog_models.presets import resolve_cell
+from analog_models.sensing import Sensing
 
 __all__ = ["A_LEVEL", "LEVEL_MAX", "S_LEVEL", "AnalogParams", "check_int"]
 
@@ -79,6 +82,10 @@ class AnalogParams:
     score_offset_sigma_clk: float = 0.0  #: spread of phi's offset, per column, at level 80
     output_offset_sigma_counts: float = 0.0  #: spread of a result's, per lane, at level 40
     offset_seed: int = 0  #: picks the offsets
+    v_min_v: float = 0.0  #: stored voltage of code 0
+    v_max_v: float = 0.9  #: stored voltage of the highest code
+    v_rest_v: float = V_MID_V  #: stored voltage that leakage leads to
+    faults: Faults = field(default_factory=Faults)  #: everything else that is not ideal
 
     def __post_init__(self) -> None:
         check_int("subtiles", self.subtiles, 1, 256)
@@ -94,13 +101,19 @@ class AnalogParams:
         check_sigma("score_offset_sigma_clk", self.score_offset_sigma_clk)
         check_sigma("output_offset_sigma_counts", self.output_offset_sigma_counts)
         check_int("offset_seed", self.offset_seed, 0, 2**63 - 1)
+        if not isinstance(self.faults, Faults):
+            raise TypeError(f"faults must be Faults, not {self.faults!r}")
+        if not self.v_min_v <= self.v_rest_v <= self.v_max_v:
+            raise ValueError(
+                f"v_rest_v must be in {self.v_min_v:g}..{self.v_max_v:g}, not {self.v_rest_v!r}"
+            )
         _ = self.score_converter, self.output_converter  # they check their own fields
         score_offset, output_offset = self.score_offset, self.output_offset
         check_exact(
             rows=self.rows,
             columns=self.columns,
             q_bits=self.q_bits,
-            i_max_ua=self.level_currents.i_max_ua,
+            i_max_ua=max(self.key_currents.i_max_ua, self.value_currents.i_max_ua),
             score_offset=0.0 if score_offset is None else float(np.abs(score_offset).max()),
             output_offset=0.0 if output_offset is None else float(np.abs(output_offset).max()),
         )
@@ -123,7 +136,7 @@ class AnalogParams:
                 f"not {self.decay_per_token!r}"
             )
         if self._decay_per_tick > 1:
-            tau_clk = self.tau_s * 1e9 / self.clk_ns
+            tau_clk = self.tau_s * self.faults.tau_factor * 1e9 / self.clk_ns
             raise ValueError(
                 f"tick_clk must be no longer than tau_s, {tau_clk:g} clocks, not {self.tick_clk!r}"
             )
@@ -162,12 +175,12 @@ class AnalogParams:
     @cached_property
     def dac(self) -> Dac:
         """The DAC that writes both arrays."""
-        return Dac(bits=self.kv_bits)
+        return Dac(bits=self.kv_bits, v_min_v=self.v_min_v, v_max_v=self.v_max_v)
 
     @property
     def _decay_per_tick(self) -> float:
         assert self.tau_s is not None
-        return self.tick_clk * self.clk_ns / (self.tau_s * 1e9)
+        return self.tick_clk * self.clk_ns / (self.tau_s * self.faults.tau_factor * 1e9)
 
     @property
     def leaks(self) -> bool:
@@ -181,12 +194,34 @@ class AnalogParams:
 
     @cached_property
     def level_currents(self) -> LevelCurrents:
-        """Currents of all levels by age."""
+        """Currents of all levels by age, of ideal cells."""
+        per_token = self.decay_per_token / self.faults.tau_factor
         return LevelCurrents(
             resolve_cell(self.cell),
             self.dac,
-            decay_per_token=self.decay_per_token if self.tau_s is None else self._decay_per_tick,
+            decay_per_token=per_token if self.tau_s is None else self._decay_per_tick,
             decay_law=self.decay_law,
+            v_rest_v=self.v_rest_v,
+        )
+
+    @cached_property
+    def key_currents(self) -> CellCurrents:
+        """Currents of array 1's cells, mismatch included."""
+        return self._cell_currents("key", self.rows)
+
+    @cached_property
+    def value_currents(self) -> CellCurrents:
+        """Currents of array 2's cells, mismatch included."""
+        return self._cell_currents("value", self.lanes)
+
+    def _cell_currents(self, array: str, lines: int) -> CellCurrents:
+        return CellCurrents(
+            self.level_currents,
+            self.faults,
+            array=array,
+            subtiles=self.subtiles,
+            columns=self.columns,
+            lines=lines,
         )
 
     # --- converters -------------------------------------------------------------------------
@@ -264,6 +299,18 @@ class AnalogParams:
         """The same of each lane's signed converter, ``(subtiles, lanes)``."""
         sigma = self.output_offset_sigma_counts * self.output_converter.charge_per_count
         return charge_offsets(sigma, (self.subtiles, self.lanes), (self.offset_seed, 1))
+
+    @cached_property
+    def sensing(self) -> Sensing:
+        """What the converters see of the charges: offsets, gains, noise."""
+        return Sensing(
+            self.faults,
+            score_offset=self.score_offset,
+            output_offset=self.output_offset,
+            window=self.window,
+            subtiles=self.subtiles,
+            lanes=self.lanes,
+        )
 
 
 def _share(current_ua: float, level: int, full: int) -> float:

@@ -36,19 +36,18 @@ class SubTiles:
 
     def __init__(self, params: AnalogParams) -> None:
         self.params = params
-        currents = params.level_currents
         self.keys = KeyArray(
             subtiles=params.subtiles,
             columns=params.columns,
             rows=params.rows,
-            currents=currents,
+            currents=params.key_currents,
             age_clk=params.age_clk,
         )
         self.values = ValueArray(
             subtiles=params.subtiles,
             columns=params.columns,
             lanes=params.lanes,
-            currents=currents,
+            currents=params.value_currents,
             age_clk=params.age_clk,
         )
         self._left_clk = np.zeros(params.window)  # of each phi pulse
@@ -60,6 +59,8 @@ class SubTiles:
         self._read_clock = 0
         self._read_level: int | None = None
         self._reader = params.output_converter
+        self.conversions = 0  #: begun so far; numbers the noise of array 1's evaluations
+        self.readouts = 0  #: begun so far; numbers the noise of array 2's evaluations
 
     def tick(self, clocks: int = 1) -> None:
         """Let time pass."""
@@ -89,17 +90,18 @@ class SubTiles:
         self.keys.drive(word_lines)
 
     def phi_clk(self, bank: int = 0, level: int | None = None) -> Floats:
-        """Phi of every column of the scores held now; clocks, ``(window,)``."""
-        charge = self.keys.charge(bank)
-        if self.params.score_offset is not None:
-            charge = charge + self.params.score_offset
-        return self.params.score_converter_of(level).phi_clk(charge)
+        """Phi of every column, were the scores held now converted next; clocks, ``(window,)``."""
+        charge, on_clk = self.keys.charge(bank), float(self.keys.driven_clk(bank))
+        charge = self.params.sensing.scores(charge, on_clk, self.conversions)
+        jitter_clk = self.params.sensing.score_jitter_clk(self.conversions)
+        return self.params.score_converter_of(level).phi_clk(charge, jitter_clk)
 
     def convert_scores(self, column_mask: Bools, bank: int = 0, level: int | None = None) -> None:
         """One clock of conversion: the phi pulses of unmasked columns drive array 2."""
         left, step = self._left_clk, self._step_clk
         if self._convert_clock == 0:
             left[:] = self.phi_clk(bank, level)
+            self.conversions += 1
             self._convert_level = level
         elif level != self._convert_level:
             raise AnalogProtocolError(
@@ -116,11 +118,9 @@ class SubTiles:
         self.values.drive(step)
 
     def output_charge(self, bank: int = 0) -> Floats:
-        """Charge that the signed converters see, offsets included, ``(subtiles, lanes)``."""
-        charge = self.values.charge(bank)
-        if self.params.output_offset is not None:
-            charge = charge + self.params.output_offset
-        return charge
+        """Charge that the signed converters see in the next readout, ``(subtiles, lanes)``."""
+        charge, on_clk = self.values.charge(bank), self.values.driven_clk(bank)
+        return self.params.sensing.outputs(charge, on_clk, self.readouts)
 
     def read_outputs(
         self, bank: int = 0, level: int | None = None, select: Bools | None = None
@@ -133,7 +133,9 @@ class SubTiles:
             self._reader = self.params.output_converter_of(level)
             self._read_level = level
             charge = self.output_charge(bank)
-            self._length_clk = self._reader.length_clk(charge)
+            jitter_clk = self.params.sensing.output_jitter_clk(self.readouts)
+            self._length_clk = self._reader.length_clk(charge, jitter_clk)
+            self.readouts += 1
             self._signs = charge < 0
         elif level != self._read_level:
             raise AnalogProtocolError(
