@@ -73,8 +73,7 @@ TARGETS: dict[str, Target] = {
         key_multipliers=16,
         value_multipliers=16,
         clk_hz=25_000_000,
-        # The other router, and weights with which it settles: router 1 takes far longer here.
-        nextpnr="--router router2 --router2-alt-weights",
+        nextpnr="--router router2",  # the other one takes far longer here
     ),
     # What is left of a small device beside the link: a small head without features.
     "icebreaker": Target(

@@ -36,8 +36,9 @@ _STAGES = {
 
 #: Placements that are tried, if nets cannot be routed or the clock is missed.
 _SEEDS = ("", "--seed 2", "--seed 3")
-#: Rounds of the router after which wires that are used twice must not become more again.
-_ROUNDS = 40
+#: Rounds of the router after which no more wires than these may be used twice; a placement that
+#: has more is given up, since it was seen to get worse from there on.
+_ROUNDS, _WIRES = 40, 150
 
 
 class FpgaError(RuntimeError):
@@ -128,7 +129,6 @@ def _place_and_route(
     )
     assert process.stdout is not None
     said: list[str] = []
-    fewest = None  # wires that were used twice, in the best round
     try:
         for line in process.stdout:
             said = [*said[-9:], line]
@@ -136,8 +136,7 @@ def _place_and_route(
             if round_:
                 number, overused = map(int, round_.groups())
                 on_stage(f"routing, {overused:,} wires left")
-                fewest = overused if fewest is None else min(fewest, overused)
-                if number > _ROUNDS and overused > fewest + max(50, fewest // 2):
+                if number >= _ROUNDS and overused > _WIRES:
                     raise _Unroutable(f"{overused} wires cannot be routed; see {folder}")
             for start, stage in _STAGES.items():
                 if line.startswith(f"Info: {start}"):
