@@ -29,6 +29,10 @@
 #   make board-sim                  the boards' Verilog, serial line included, against the reference,
 #                                   over good lines and a bad one; their integers against the model
 #   make llm [ARGS=--quick]         perplexity of a mapped language model, beside teacher and control
+#   make retention-map              droop over window, token rate and tau; what refresh costs
+#   make analog-energy              energy of a token in the arrays, against the published figures
+#   make montecarlo DEVICE=sky130-tt DEVICES=1000   error of attention over devices, before and after
+#                                   trim; resumable; `gaincell sweep` for any other grid
 #   make bench                      speed ratios against named limits
 #   make formal / formal-full       proofs, two at a time; the latter at every size, with every bug
 #   make mutants                    mutation campaign
@@ -66,6 +70,20 @@ ARGS ?=
 MUTANTS ?= 500
 BOARD ?= ulx3s
 PROGRAM ?=
+
+.DEFAULT_GOAL := demo
+DEVICE ?=
+DEVICES ?= 1000
+
+.PHONY: montecarlo retention-map analog-energy
+montecarlo: .venv/.ready
+	$(GAINCELL) montecarlo --devices $(DEVICES) --seed $(SEED) $(if $(DEVICE),--device $(DEVICE))
+
+retention-map: .venv/.ready
+	$(GAINCELL) $@
+
+analog-energy: .venv/.ready
+	$(GAINCELL) $@ $(if $(DEVICE),--device $(DEVICE))
 
 .PHONY: demo setup test verilog registers package cosim cosim-all soak gates area timing energy \
   equivalence retention calibrate fpga board-sim bench formal formal-full mutants report docs docs-check \

@@ -36,6 +36,7 @@ from gaincell.silicon import (
     show_timing,
     wires_of,
 )
+from gaincell.studies import register
 from hw.params import READOUTS, SCHEDULES, HeadParams
 from hw.presets import PRESETS, preset
 from sim.results import ROOT, write_result
@@ -53,6 +54,7 @@ app = typer.Typer(
 app.add_typer(board_app, name="board")
 app.command()(fpga)
 app.add_typer(llm_app, name="llm")
+register(app)
 app.command()(generate)
 console = Console()
 

@@ -493,14 +493,15 @@ def _bench() -> str:
     rows = [
         (
             row["name"],
-            f"{row['ours_s'] * 1e3:.2f} ms",
-            f"{row['reference_s'] * 1e3:.2f} ms",
+            f"{row['ours_s'] * 1e3:.3f} ms",
+            f"{row['reference_s'] * 1e3:.3f} ms",
             f"{row['ratio']:.2f}",
-            f"{row['limit']:.2f}",
+            "" if row["limit"] is None else f"{row['limit']:.2f}",
+            f"{row['ns_per_product']:.0f} ns" if "ns_per_product" in row else "",
         )
         for row in result["rows"]
     ]
-    header = ("measurement", "ours", "reference", "ratio", "limit")
+    header = ("measurement", "ours", "reference", "ratio", "limit", "per vector and tile")
     return _table(header, rows) + _provenance(result)
 
 
