@@ -27,7 +27,6 @@ from synth.timing import (
     conditions_figures,
     conditions_of,
     content_key,
-    result_names,
     run_timing,
 )
 
@@ -130,14 +129,13 @@ def run_energy(
         "params": params.as_dict(),
         "config_hash": params.config_hash,
     }
-    for name in result_names("energy", library.name):
-        write_result(
-            name,
-            result,
-            config_hash=params.config_hash,
-            tools=(*TOOLS, "cocotb", "verilator"),
-            report_dir=report_dir,
-        )
+    write_result(
+        "energy",
+        result,
+        config_hash=params.config_hash,
+        tools=(*TOOLS, "cocotb", "verilator"),
+        report_dir=report_dir,
+    )
     return result
 
 

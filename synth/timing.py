@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import cache
@@ -32,7 +31,6 @@ __all__ = [
     "flow_figures",
     "library_figures",
     "netlist_figures",
-    "result_names",
     "run_timing",
     "timing_table",
 ]
@@ -79,11 +77,6 @@ def conditions_of(library: Library, wires: Wires | None = None) -> Conditions:
     slew = sum(tree.transition_ns(load).values()) / 2
     output_pf = 4 * data[inverter].pins[data[inverter].inputs[0]].cap_pf
     return Conditions(wires=wires, tree=tree, slew_ns=slew, output_pf=output_pf)
-
-
-def result_names(job: str, library: str) -> tuple[str, str]:
-    """Names of a job's result: that of the last run, and that of the last with the library."""
-    return job, f"{job}-{re.sub(r'[^A-Za-z0-9_]+', '_', library)}"
 
 
 def library_figures(library: Library, flow: Flow) -> dict[str, Any]:
@@ -304,10 +297,9 @@ def run_timing(
         "params": params.as_dict(),
         "config_hash": params.config_hash,
     }
-    for name in result_names("timing", library.name):
-        write_result(
-            name, result, config_hash=params.config_hash, tools=TOOLS, report_dir=report_dir
-        )
+    write_result(
+        "timing", result, config_hash=params.config_hash, tools=TOOLS, report_dir=report_dir
+    )
     return result
 
 
