@@ -29,6 +29,7 @@
 #   make board-sim                  the boards' Verilog, serial line included, against the reference,
 #                                   over good lines and a bad one; their integers against the model
 #   make llm [ARGS=--quick]         perplexity of a mapped language model, beside teacher and control
+#   make characterise [QUICK=1]     gain cell and converter in SPICE; device presets of each corner
 #   make bench                      speed ratios against named limits
 #   make formal / formal-full       proofs, two at a time; the latter at every size, with every bug
 #   make mutants                    mutation campaign
@@ -64,11 +65,12 @@ EFFORT ?=
 SET ?=
 ARGS ?=
 MUTANTS ?= 500
+QUICK ?=
 BOARD ?= ulx3s
 PROGRAM ?=
 
 .PHONY: demo setup test verilog registers package cosim cosim-all soak gates area timing energy \
-  equivalence retention calibrate fpga board-sim bench formal formal-full mutants report docs docs-check \
+  equivalence retention calibrate characterise fpga board-sim bench formal formal-full mutants report docs docs-check \
   lint clean distclean
 
 demo: .venv/.ready
@@ -156,6 +158,9 @@ formal-full: .venv/.ready
 
 mutants: .venv/.ready
 	$(GAINCELL) mutants --count $(MUTANTS) --seed $(SEED)
+
+characterise: .venv/.ready
+	$(GAINCELL) characterise $(if $(QUICK),--quick)
 
 lint: .venv/.ready
 	$(PYTHON) -m ruff check
