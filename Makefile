@@ -33,6 +33,7 @@
 #   make analog-energy              energy of a token in the arrays, against the published figures
 #   make montecarlo DEVICE=sky130-tt DEVICES=1000   error of attention over devices, before and after
 #                                   trim; resumable; `gaincell sweep` for any other grid
+#   make characterise [QUICK=1]     gain cell and converter in SPICE; device presets of each corner
 #   make bench                      speed ratios against named limits
 #   make formal / formal-full       proofs, two at a time; the latter at every size, with every bug
 #   make mutants                    mutation campaign
@@ -68,6 +69,7 @@ EFFORT ?=
 SET ?=
 ARGS ?=
 MUTANTS ?= 500
+QUICK ?=
 BOARD ?= ulx3s
 PROGRAM ?=
 
@@ -86,7 +88,7 @@ analog-energy: .venv/.ready
 	$(GAINCELL) $@ $(if $(DEVICE),--device $(DEVICE))
 
 .PHONY: demo setup test verilog registers package cosim cosim-all soak gates area timing energy \
-  equivalence retention calibrate fpga board-sim bench formal formal-full mutants report docs docs-check \
+  equivalence retention calibrate characterise fpga board-sim bench formal formal-full mutants report docs docs-check \
   lint clean distclean
 
 demo: .venv/.ready
@@ -174,6 +176,9 @@ formal-full: .venv/.ready
 
 mutants: .venv/.ready
 	$(GAINCELL) mutants --count $(MUTANTS) --seed $(SEED)
+
+characterise: .venv/.ready
+	$(GAINCELL) characterise $(if $(QUICK),--quick)
 
 lint: .venv/.ready
 	$(PYTHON) -m ruff check

@@ -24,6 +24,7 @@ from rich.table import Table
 from gaincell.board import board_app, fpga
 from gaincell.llm import app as llm_app
 from gaincell.llm import generate
+from gaincell.physics import characterise
 from gaincell.silicon import (
     ClockOption,
     EffortOption,
@@ -445,6 +446,9 @@ def calibrate(
     console.print(table)
 
 
+app.command()(characterise)
+
+
 @app.command()
 def area(
     name: PresetOption = Preset.default,
@@ -695,6 +699,7 @@ def main() -> None:
     """Run the program; an expected failure is one line on standard error, not a traceback."""
     from cocotb_tests.runner import SimulationError
     from sim.driver.errors import DriverError
+    from spice.ngspice import NgspiceError
     from synth.activity import NetlistError
     from synth.equivalence import EquivalenceError
     from synth.fpga import FpgaError
@@ -714,6 +719,7 @@ def main() -> None:
         EquivalenceError,
         FpgaError,
         NetlistError,
+        NgspiceError,
         SimulationError,
         StaError,
         YosysError,

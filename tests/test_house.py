@@ -14,7 +14,7 @@ import pytest
 
 from sim.results import ROOT
 
-PACKAGES = ("analog_models", "boards", "hw", "sim", "synth", "cocotb_tests", "gaincell")
+PACKAGES = ("analog_models", "boards", "hw", "sim", "synth", "cocotb_tests", "gaincell", "spice")
 #: Own packages, and what comes from outside but belongs to one side of the boundary.
 OWN = set(PACKAGES)
 COCOTB = {"cocotb", "cocotb_tools", "cocotb_bus", "cocotbext"}
@@ -87,6 +87,12 @@ def test_boards_import_hardware_only(path):
 @each_file("sim")
 def test_sim_imports_no_simulator(path):
     assert not packages(imported(parse(path))) & (COCOTB | {"cocotb_tests"})
+
+
+@each_file("spice")
+def test_circuits_know_the_models_and_no_digital_side(path):
+    allowed = set(sys.stdlib_module_names) | {"numpy", "scipy", "analog_models", "spice"}
+    assert packages(imported(parse(path))) <= allowed
 
 
 @each_file("sim/reference")
@@ -230,7 +236,7 @@ def undocumented(tree: ast.Module) -> list[str]:
     return missing
 
 
-@each_file("analog_models", "boards", "hw", "sim", "synth")
+@each_file("analog_models", "boards", "hw", "sim", "spice", "synth")
 def test_public_names_have_docstrings(path):
     assert undocumented(parse(path)) == []
 

@@ -78,7 +78,7 @@ def test_summary_and_grid():
     figures = summary(rows, limit=0.2)
     assert figures["before"]["yield"] == 0.5 and figures["after"]["yield"] == 1.0
     assert figures["before"]["median"] == pytest.approx(0.25)
-    with pytest.raises(ValueError, match="axis must be one of .* not 'colour'"):
+    with pytest.raises(ValueError, match=r"axis must be one of .* not 'colour'"):
         grid(SMALL, {"colour": (1,)})
     with pytest.raises(ValueError, match="devices must be at least 1, not 0"):
         grid(SMALL, {}, devices=0)
