@@ -14,12 +14,8 @@ venv=.venv
 #   iverilog             the second simulator
 #   ngspice              simulates the gain cell's and the converter's transistors
 #   qflow-tech-osu018    the OSU 0.18 um standard-cell library
-<<<<<<< HEAD
 #   opensta              static timing of netlists
-packages="python3-venv libpython3.11 perl make g++ ccache iverilog qflow-tech-osu018 opensta"
-=======
-packages="python3-venv libpython3.11 perl make g++ ccache iverilog ngspice qflow-tech-osu018"
->>>>>>> 71d3836 (Characterise: command, tests, system package)
+packages="python3-venv libpython3.11 perl make g++ ccache iverilog ngspice qflow-tech-osu018 opensta"
 
 missing=""
 # Not needed by any job, and a download of 100 MB, so on request only:
@@ -32,11 +28,7 @@ if command -v dpkg-query >/dev/null 2>&1; then
         [ "$status" = "install ok installed" ] || missing="$missing $package"
     done
 else
-<<<<<<< HEAD
-    for program in perl make g++ iverilog sta; do
-=======
-    for program in perl make g++ iverilog ngspice; do
->>>>>>> 71d3836 (Characterise: command, tests, system package)
+    for program in perl make g++ iverilog ngspice sta; do
         command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
     done
 fi
