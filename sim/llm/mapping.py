@@ -47,11 +47,10 @@ Floats = NDArray[np.float64]
 _NORM_CURRENTS_UA = (3.3, -2.4, 6.4, -5.8)  # wanted of the lanes that return the sum of phi
 _FINE_UA = 1.3  # wanted of the bias row that makes the small steps
 _RIDGE = 1.0  # share of the mean added to moments before they are balanced
-_RATIO = 11.0  # most of two shots' weights: a shift by 3, and a little of A_sat
 _SWEEPS = 2  # of coordinate descent over a column's rows
 _LEVEL_MAX = 255  # highest level of a saturation current, in µA
 _SKIP = 16  # queries at the start of a sequence that see too few tokens to learn from
-_PRIORS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 30.0)  # weight of the mean output: tried
+_PRIORS = (0.003, 0.01, 0.03, 0.1, 0.2, 0.4)  # weight of the mean value: tried
 _A_SAT_UA = (10.0, 15.0, 22.0, 32.0, 48.0, 72.0, 110.0)  # A_sat: tried
 
 
@@ -173,8 +172,7 @@ class LayerMap:
     s_sat_ua: Tensor  #: (H, shots), in steps of 1 µA
     a_sat_ua: Tensor  #: (H, shots), in steps of 1 µA
     norm: Tensor  #: sums of norm lanes to sum of phi, (H, norm lanes)
-    prior: Tensor  #: weight of the mean output, (H,)
-    mean_output: Tensor  #: of softmax attention on calibration, (H, D)
+    prior: Tensor  #: weight of the mean value, (H,)
     error: Tensor  #: share of variance lost behind the output projection on calibration, (H,)
 
     @property
@@ -326,8 +324,8 @@ class LayerMap:
         weight = torch.einsum("bhtl,hl->bht", total[..., size:], self.norm).clamp_(min=0)
         mean = self._per_query_head(self.value_mean, 0)[:, None]
         out = total[..., :size] @ self.value_back
-        out = out + weight[..., None] * mean + (self.prior[:, None] * self.mean_output)[:, None]
         weight = weight + self.prior[:, None]
+        out = out + weight[..., None] * mean
         if sinks:
             keys = self._per_query_head(k[..., :sinks, :])
             values = self._per_query_head(v[..., :sinks, :])
@@ -361,17 +359,17 @@ def _piecewise(x: Floats, target: Floats, weight: Floats, shots: int) -> tuple[F
 
     low = np.repeat([-6.0, -8.0, np.log(0.4)], shots)
     high = np.repeat([3.0, 3.0, np.log(9.0)], shots)
-    found: list[tuple[float, Floats]] = []
+    found = []
     for top in (-0.5, 0.7, 2.0):
         for span in (2.5, 4.5):
             edges = top - span * np.arange(shots, -1, -1) / shots
             rise = np.exp(edges[1:]) - np.where(np.arange(shots) > 0, np.exp(edges[:-1]), 0)
             theta = np.concatenate([np.log(rise), edges[:-1], np.log(np.diff(edges))])
             theta = np.clip(theta, low + 1e-3, high - 1e-3)
-            fit = least_squares(error, theta, bounds=(low, high), max_nfev=40, diff_step=1e-3).x
-            fit[:shots] = np.maximum(fit[:shots], fit[:shots].max() - np.log(_RATIO))
-            found.append((float((error(fit) ** 2).sum()), fit))
-    w, start, length = np.split(min(found, key=lambda pair: pair[0])[1], 3)
+            found.append(
+                least_squares(error, theta, bounds=(low, high), max_nfev=40, diff_step=1e-3)
+            )
+    w, start, length = np.split(min(found, key=lambda fit: fit.cost).x, 3)
     return np.exp(w), start, np.exp(length)
 
 
@@ -510,7 +508,6 @@ def calibrate(
         a_sat_ua=blank + 1,
         norm=torch.zeros(heads, recipe.norm_lanes),
         prior=torch.zeros(heads),
-        mean_output=softmax_attention(q, k, v, scale).mean((0, 2)),
         error=torch.zeros(heads),
     )
     seen = _seen(tokens, recipe)
