@@ -28,6 +28,8 @@ Array = Any  #: of NumPy or of PyTorch
 
 #: Queries of one pass: work space of the default head is 2 MB per array and stays in a cache.
 _QUERIES = 512
+#: Queries below which a loop over sub-tiles costs more than it saves.
+_FEW = 64
 #: Offset of a column without a token, in clocks: no charge lifts it above zero.
 _NEVER = -1e9
 
@@ -197,10 +199,20 @@ class FastHead:
 
     def _add_noise(self, target: Array, on_clk: Array, sigma_ua: float, scale: Array) -> None:
         """Add the read noise of cells that were on for so many clocks together."""
-        noise = self._normal.fill(self._work("noise", tuple(target.shape)))
-        noise *= self._library.xp.sqrt(on_clk) * sigma_ua
-        noise *= scale
-        target += noise
+        sigma = self._library.xp.sqrt(on_clk) * sigma_ua
+        if target.shape[1] < _FEW:
+            noise = self._normal.fill(self._work("noise", tuple(target.shape)))
+            noise *= sigma
+            noise *= scale
+            target += noise
+            return
+        # One sub-tile after the other: its noise is still in the cache when it is added.
+        noise = self._work("noise of one", tuple(target.shape[1:]))
+        for number in range(target.shape[0]):
+            self._normal.fill(noise)
+            noise *= sigma if len(sigma.shape) == 2 else sigma[number]
+            noise *= scale[number]
+            target[number] += noise
 
     def _work(self, name: str, shape: tuple[int, ...]) -> Array:
         space = self._space.get(name)

@@ -31,6 +31,7 @@ from sim.pipeline import interval_bounds, record_pipeline
 from sim.report import write_report
 from sim.results import ROOT, write_text_whole
 from sim.retention import RetentionStudy
+from sim.retention_map import table_rows
 from sim.silicon import keep_libraries
 from synth.package import port_groups
 from synth.register_files import markdown_table
@@ -54,6 +55,9 @@ _RESULTS = (
     "gates",
     "cosim_all",
     "retention",
+    "retention_map",
+    "montecarlo",
+    "analog_energy",
     "calibrate",
     "timing",
     "energy",
@@ -68,6 +72,8 @@ _RESULTS = (
     "board_sim",
 )
 _PICTURES = (
+    "montecarlo.png",
+    "retention_map.png",
     *("waveform.png", "attention.png", "area.png", "retention.png", "llm.png", "llm_levers.png"),
     *("floorplan.png", "energy.png", "times.png", "history.png"),
 )
@@ -505,6 +511,46 @@ def _bench() -> str:
     return _table(header, rows) + _provenance(result)
 
 
+def _montecarlo() -> str:
+    result = _measured("montecarlo")
+    rows = [
+        (
+            f"{when} trim",
+            *(f"{result[when][key]:.4f}" for key in ("mean", "median", "p95", "p99", "worst")),
+            f"{result[when]['yield']:.1%}",
+        )
+        for when in ("before", "after")
+    ]
+    good = f"error at most {result['limit']:g}"
+    header = (f"{result['devices']} devices", "mean", "median", "95 %", "99 %", "worst", good)
+    setting = ", ".join(f"`{name}` {value}" for name, value in result["setting"].items())
+    return _table(header, rows) + f"\nDevices: {setting}.\n" + _provenance(result)
+
+
+def _retention_map() -> str:
+    result = _measured("retention_map")
+    header = ("tau", "window", "per token", "droop, LSB", "refresh within", "refresh, pJ per token")
+    note = "\n\\* is the time per token that the published decay assumes.\n"
+    return _table(header, table_rows(result)).replace(" *", " \\*") + note + _provenance(result)
+
+
+def _analog_energy() -> str:
+    result = _measured("analog_energy")
+    phases = ("write_pj", "integrate_pj", "convert_pj", "drive_pj", "readout_pj")
+
+    def figures(row: dict[str, Any]) -> list[str]:
+        return ["" if row.get(name) is None else f"{row[name]:.0f}" for name in phases]
+
+    rows = [
+        (row["operands"], f"{row['q_mean_ns']:.2f}", f"{row['phi_mean_ns']:.2f}", *figures(row))
+        for row in result["rows"]
+    ]
+    rows.append(("published", "", "", *figures(result["published"])))
+    header = ("operands", "mean Q pulse, ns", "mean phi, ns")
+    names = ("write and DACs, pJ", "Q.K, pJ", "phi, pJ", "phi.V, pJ", "counts, pJ")
+    return _table((*header, *names), rows) + _provenance(result)
+
+
 def _tokens() -> str:
     result = _measured("tokens")
     meanings = {
@@ -836,6 +882,9 @@ def _parts() -> dict[str, Callable[[], str]]:
         "register-map": _register_map,
         "cosim-figures": _cosim,
         "analog-bench": _bench,
+        "montecarlo": _montecarlo,
+        "retention-map": _retention_map,
+        "analog-energy": _analog_energy,
         "area-blocks": _area,
         "area-variants": _area_variants,
         "published-and-ours": _comparison,

@@ -344,6 +344,14 @@ def draw_sweep(path: Path, rows: Sequence[Mapping[str, Any]], title: str) -> tup
 def write_summary(rows: Sequence[Mapping[str, Any]], name: str, limit: float = 0.1) -> Path:
     """Write ``NAME.json`` with the summary, and the picture beside it."""
     figures = summary(rows, limit)
+    names = [field.name for field in dataclasses.fields(Point) if field.name != "seed"]
+    values = {field: {row[field] for row in rows} for field in names}
+    # What all devices have in common; unset fields say nothing.
+    figures["setting"] = {
+        field: next(iter(own))
+        for field, own in values.items()
+        if len(own) == 1 and next(iter(own)) is not None
+    }
     text = "".join(row["config_hash"] for row in rows)
     config_hash = hashlib.sha256(text.encode()).hexdigest()[:12]
     tools = ["numpy", "pyarrow", "dask"]
