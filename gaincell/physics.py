@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from analog_models.device import DevicePreset
+from sim.devices import device_rows
 from sim.results import ROOT, write_text_whole
 
 __all__ = ["characterise"]
@@ -68,60 +69,6 @@ def device_table(presets: list[DevicePreset]) -> Table:
     table.add_column("figure")
     for preset in presets:
         table.add_column(preset.name, justify="right")
-
-    def add(figure: str, *values: str) -> None:
-        table.add_row(figure, *values)
-
-    add("current at the ends, µA", *(_ends(preset) for preset in presets))
-    add("current crosses zero at, V", *(f"{zero_v(preset):.3f}" for preset in presets))
-    add("cubic residual, RMS, µA", *(f"{p.residuals.polynomial_rms_ua:.3g}" for p in presets))
-    add("cubic residual, largest, µA", *(f"{p.residuals.polynomial_max_ua:.3g}" for p in presets))
-    add("table residual, RMS, µA", *(f"{p.residuals.table_rms_ua:.2g}" for p in presets))
-    add("table residual, largest, µA", *(f"{p.residuals.table_max_ua:.2g}" for p in presets))
-    add("slowest write, ns", *(f"{p.write_ns:.2f}" for p in presets))
-    for i, row in enumerate(presets[0].leakage):
-        figure = f"half an LSB lost at {row.temperature_c:g} °C after, s"
-        add(figure, *(f"{p.leakage[i].retention_s:.3g}" for p in presets))
-    matches = [p.mismatch for p in presets if p.mismatch is not None]
-    add("mismatch, gain", *(f"{m.gain_sigma:.2%}" for m in matches))
-    add("mismatch, offset, µA", *(f"{m.offset_sigma_ua:.3f}" for m in matches))
-    add("read noise over one LSB, µA", *(f"{p.read_noise_ua:.4f}" for p in presets))
-    for kind in ("score", "output"):
-        found = [getattr(preset, f"{kind}_converter") for preset in presets]
-        add(f"{kind} converter, offset, counts", *(f"{c.offset_sigma_counts:.2f}" for c in found))
-        add(f"{kind} converter, gain", *(f"{c.gain_sigma:.2%}" for c in found))
-        add(f"{kind} converter, delay, ns", *(f"{c.delay_ns:.2f}" for c in found))
-        add(
-            f"{kind} converter, off ideal, counts", *(f"{c.nonlinearity_counts:.2f}" for c in found)
-        )
-    add("write, fJ", *(f"{1e3 * p.energy.write_pj:.1f}" for p in presets))
-    add("read, mean of levels, fJ/ns", *(_read_fj(preset) for preset in presets))
-    add("conversion to phi, pJ", *(f"{p.energy.conversion_pj:.2f}" for p in presets))
-    add("conversion to counts, pJ", *(f"{p.energy.output_conversion_pj:.2f}" for p in presets))
+    for row in device_rows(presets):
+        table.add_row(*row)
     return table
-
-
-def _ends(preset: DevicePreset) -> str:
-    table = preset.cell.i_out_ua or ()
-    return f"{table[0]:.2f} .. {table[-1]:.2f}"
-
-
-def _read_fj(preset: DevicePreset) -> str:
-    levels = preset.energy.read_pj_per_ns or ()
-    return f"{1e3 * sum(levels) / len(levels):.2f}"
-
-
-def zero_v(preset: DevicePreset) -> float:
-    """Stored voltage at which a tabulated cell gives no current.
-
-    Raises
-    ------
-    ValueError
-        The current has one sign over the whole table.
-    """
-    import numpy as np
-
-    voltages, currents = preset.cell.v_store_v, preset.cell.i_out_ua
-    if voltages is None or currents is None or not currents[0] < 0 < currents[-1]:
-        raise ValueError(f"cell.i_out_ua must change its sign in {preset.name}, not {currents!r}")
-    return float(np.interp(0.0, currents, voltages))

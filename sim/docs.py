@@ -21,10 +21,12 @@ from typing import Any
 
 from amaranth.lib.wiring import Component
 
+from analog_models.presets import resolve_device
 from hw.layer import Port
 from hw.params import HeadParams
 from hw.presets import PRESETS
 from sim.board_params import board_params, for_simulation
+from sim.devices import device_rows
 from sim.figures import draw_pipeline, packet_spans
 from sim.metrics import METRICS, read_rules
 from sim.pipeline import interval_bounds, record_pipeline
@@ -865,6 +867,18 @@ def _block_interface(module: str, name: str) -> Callable[[], str]:
     return part
 
 
+def _devices() -> str:
+    presets = [resolve_device(f"sky130-{corner}") for corner in ("tt", "ss", "ff")]
+    header = ("figure", *(f"`{preset.name}`" for preset in presets))
+    made = presets[0].provenance
+    tools = f"ngspice {made['ngspice']}, sky130 {made['sky130']}, seed {made['seed']}"
+    drawn = presets[0].mismatch.cells, presets[0].score_converter.converters
+    return _table(header, device_rows(presets)) + (
+        f"\n`{made['command']}`; {tools}; {drawn[0]} cells and {drawn[1]} converters of each kind "
+        f"drawn for mismatch. Decks of tt: `{made['decks']}`.\n"
+    )
+
+
 def _parts() -> dict[str, Callable[[], str]]:
     parts: dict[str, Callable[[], str]] = {
         "head-parameters": _head_parameters,
@@ -909,6 +923,7 @@ def _parts() -> dict[str, Callable[[], str]]:
         "emulation": _emulation,
         "board-sim": _board_sim,
         "tokens-figures": _tokens,
+        "devices": _devices,
         "llm": _llm,
         "llm-levers": _llm_levers,
         "generate": _generate,

@@ -25,6 +25,9 @@ from spice.netlist import Netlist
 __all__ = ["OUTPUT_CONVERTER", "SCORE_CONVERTER", "Converter", "add_converter", "converter_draws"]
 
 
+_DECOUPLING_F = 1e-9  # of each bias line
+
+
 def _p(w_um: float, l_um: float) -> Transistor:
     return Transistor(device="pfet_01v8", w_um=w_um, l_um=l_um)
 
@@ -62,8 +65,8 @@ class Converter:
     v_ref_v: float = 0.6  #: of the bit line
     lsb_ns: float = 1.0  #: one count
     count_max: int = 15  #: longest pulse, in counts, in and out
-    lead_ns: float = 4.7  #: from the source's start to the opening of the gate
-    sink_lead_ns: float = 3.0  #: the same of the sink
+    lead_ns: float = 1.9  #: from the source's start to the opening of the gate
+    sink_lead_ns: float = 2.3  #: the same of the sink
 
     def __post_init__(self) -> None:
         for name in (
@@ -101,7 +104,7 @@ OUTPUT_CONVERTER = Converter(
     source_switch=_p(10.0, 0.15),
     sink=_n(8.0, 0.5),
     sink_switch=_n(5.0, 0.15),
-    lead_ns=4.55,
+    lead_ns=2.0,
 )
 
 #: Parts of one converter that have mismatch of their own; the bias is shared.
@@ -129,8 +132,14 @@ def converter_draws(rng: np.random.Generator, converter: Converter) -> dict[str,
 
 
 def add_bias(netlist: Netlist, converter: Converter) -> None:
-    """Add the bias lines that all converters of a chip share, from ideal currents."""
+    """Add the bias lines that all converters of a chip share: ideal currents, decoupled lines.
+
+    Without decoupling the first converters that switch would move the lines for all.
+    """
     c = converter
+    for line, rail in (("btail", "vlogic"), ("bsource", "vlogic"), ("bsink", "0")):
+        if line != "bsink" or c.sink is not None:
+            netlist.capacitor(line, line, rail, _DECOUPLING_F)
     netlist.current("btail", "btail", "0", c.tail_ua * 1e-6)
     netlist.transistor("btail", c.tail, "btail", "btail", "vlogic", "vlogic")
     # The reference carries a switch like the source's, so that both drop the same.

@@ -49,7 +49,7 @@ def test_a_sample_of_the_table_simulates_to_the_same(corner):
 
 @needs_ngspice
 @pytest.mark.parametrize("temperature_c", [27.0, 85.0])
-def test_a_direct_transient_fades_as_the_integral_says(temperature_c):
+def test_leakage_simulates_to_the_same_table(temperature_c):
     got = of_cell.leakage(CELL, corner="tt", temperature_c=temperature_c, step_v=0.02).run()
     row = next(
         row for row in resolve_device("sky130-tt").leakage if row.temperature_c == temperature_c
