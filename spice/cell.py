@@ -12,7 +12,8 @@ Both read transistors are of the low-threshold kind and conduct at mid level: wh
 bit line is the difference of two currents, signed, zero where they balance, and rises with the
 stored voltage. The switches sit at the bit line. At the rails, where one saves a well, they would
 let the channel of the read transistors form and vanish with each pulse, which moves the stored
-voltage by up to 0.3 V; here a pulse moves it by a tenth of that and leaves nothing behind.
+voltage by up to 0.3 V; here a pulse moves it by a tenth of that, of which 1 to 2 mV stay at most
+levels.
 The read supply is lower than the logic's. Stored levels far from both logic rails keep the write
 transistors well below threshold when off, which is what retention needs.
 """
