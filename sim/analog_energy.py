@@ -1,4 +1,4 @@
-"""Analog energy of a token against the published figures, and the operands that reproduce them."""
+"""Analog energy of a token: of real tokens, and of operands chosen beside the published figures."""
 
 from __future__ import annotations
 
@@ -10,24 +10,31 @@ from typing import Any
 
 import numpy as np
 
-from analog_models import BatchedHead
+from analog_models import AnalogParams, BatchedHead
+from analog_models.device import DevicePreset
 from analog_models.energy import PUBLISHED_DAC_PJ, mean_pulse_ns, token_energy
 from analog_models.of_device import head_of_device
 from analog_models.presets import resolve_device
 from sim.results import write_result
+from sim.tokens import TokenSource, real_tokens
 
-__all__ = ["PUBLISHED_PJ", "run_energy"]
+__all__ = ["PUBLISHED_PJ", "REAL", "run_energy"]
+
+REAL = "real tokens"  #: operands of a language model, those that a figure of ours is of
+QUERIES = 256  #: of each kind of operands
 
 #: Leroux et al., Nat. Comput. Sci. 5, 813-824 (2025): one head of 1024 x 64, one token.
 PUBLISHED_PJ = {"integrate_pj": 1120.0, "drive_pj": 700.0, "write_pj": PUBLISHED_DAC_PJ}
 
 
 def run_energy(device: str = "published", *, report_dir: Path | None = None) -> dict[str, Any]:
-    """Write ``analog_energy.json``: energy by phase for two kinds of operands.
+    """Write ``analog_energy.json``: energy by phase for operands of several kinds.
 
-    Uniform: every query code and every level equally often. Matched: levels as before, query codes
-    scaled and phi pulses drawn so that their means are those at which the published energies of
-    the two products come out; the means are what the figures state.
+    Real tokens: a window that real tokens of a language model filled, and the queries of the tokens
+    after them; this is the figure that is predicted. Uniform: every query code and every level
+    equally often. Matched: levels as before, query codes scaled and phi pulses drawn so that their
+    means are those at which the published energies of the two products come out: solved from the
+    published figures, it says what they imply and confirms nothing.
 
     Parameters
     ----------
@@ -42,11 +49,11 @@ def run_energy(device: str = "published", *, report_dir: Path | None = None) -> 
     k, v = (
         rng.integers(0, params.dac.levels, (params.window, n)) for n in (params.rows, params.lanes)
     )
-    q = rng.integers(0, params.q_max + 1, (256, params.rows))
+    q = rng.integers(0, params.q_max + 1, (QUERIES, params.rows))
     head = BatchedHead(params)
     head.write(k, v)
-    rows = []
     shape = {"subtiles": params.subtiles}
+    rows = [_real_row(preset, params)]
     phi = head.phi_clk(q)
     uniform = token_energy(preset, q, k, v, phi, **shape)
     rows.append(_row("uniform", uniform, q, phi, preset.lsb_ns))
@@ -68,6 +75,23 @@ def run_energy(device: str = "published", *, report_dir: Path | None = None) -> 
         "analog_energy", figures, config_hash=config_hash, tools=["numpy"], report_dir=report_dir
     )
     return figures
+
+
+def _real_row(preset: DevicePreset, params: AnalogParams) -> dict[str, Any]:
+    """Energy of real queries in a window that the tokens before them filled."""
+    trace = real_tokens(
+        TokenSource(tokens=params.window + QUERIES),
+        rows=params.rows,
+        lanes=params.lanes,
+        level_currents_ua=preset.cell_model().current_ua(np.asarray(preset.levels_v)),
+    )
+    k, v = trace.k_codes[: params.window], trace.v_codes[: params.window]
+    q = trace.q_codes[params.window :]
+    head = BatchedHead(params)
+    head.write(k, v)
+    phi = head.phi_clk(q)
+    energy = token_energy(preset, q, k, v, phi, subtiles=params.subtiles)
+    return _row(REAL, energy, q, phi, preset.lsb_ns)
 
 
 def _row(name: str, energy: Any, q: Any, phi: Any, lsb_ns: float) -> dict[str, Any]:

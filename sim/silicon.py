@@ -17,6 +17,7 @@ from typing import Any
 from hw.packet import Command
 from hw.params import HeadParams
 from hw.presets import PRESETS
+from sim.analog_energy import REAL
 from sim.comparison import compare, compare_gpus
 from sim.published import PAPER
 from sim.reference.layer import head_interval_clk, head_latency_clk
@@ -313,13 +314,14 @@ def _analog(report: Path) -> dict[str, Any]:
     path = report / "analog_energy.json"
     if path.exists():
         result = json.loads(path.read_text(encoding="utf-8"))
-        # The operands of the published figures, if the device's are known to give them.
-        row = result["rows"][-1]
+        row = next(row for row in result["rows"] if row["operands"] == REAL)
         return {
             "qk_pj": row["integrate_pj"] + (row["convert_pj"] or 0.0),
             "phi_v_pj": row["drive_pj"] + (row["readout_pj"] or 0.0),
             "dac_pj": row["write_pj"],
-            "method": f"current x voltage x time of the pulses, {row['operands']} operands",
+            "method": "current x voltage x time of the pulses of real tokens; write as printed"
+            if result["device"].startswith("published")
+            else "current x voltage x time of the pulses of real tokens",
             "library": f"device {result['device']}",
         }
     return {

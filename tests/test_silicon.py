@@ -190,17 +190,17 @@ def test_the_same_figures_again_keep_their_date(tmp_path):
 
 
 def test_our_own_analog_energy_if_it_has_been_measured(tmp_path):
-    # As `sim.analog_energy` writes it, for operands of two kinds.
+    # As `sim.analog_energy` writes it, for operands of several kinds.
     row = {"write_pj": 100.0, "integrate_pj": 850.0, "convert_pj": 50.0, "drive_pj": 500.0}
     rows = [
+        {"operands": "real tokens", **row, "readout_pj": None},
         {"operands": "uniform", **dict.fromkeys(row, 1.0), "readout_pj": 1.0},
-        {"operands": "matched", **row, "readout_pj": None},
     ]
     store(tmp_path, analog_energy={"device": "sky130-tt", "rows": rows}, **results())
     silicon = build(tmp_path)
     assert silicon["analog_energy_pj"] == 1500
     assert silicon["figures"]["analog_energy_pj"]["library"] == "device sky130-tt"
-    assert "matched operands" in silicon["figures"]["analog_energy_pj"]["method"]
+    assert "real tokens" in silicon["figures"]["analog_energy_pj"]["method"]
 
 
 # --- published figures --------------------------------------------------------------------------

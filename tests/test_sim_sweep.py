@@ -17,6 +17,7 @@ from analog_models.presets import resolve_device
 from sim.analog_energy import PUBLISHED_PJ, run_energy
 from sim.retention_map import PUBLISHED_TOKEN_S, RetentionMap, run_map
 from sim.sweep import Point, collect, evaluate, grid, run_sweep, summary
+from sim.tokens import TokenSource, real_tokens
 
 SMALL = Point(
     subtiles=2, columns=16, cell_gain_sigma=0.05, output_offset_sigma_counts=1.0, read_noise_ua=0.02
@@ -98,6 +99,11 @@ def test_energy_by_phase(tmp_path):
     one = token_energy(preset, [[15]], [[7]], [[7]], [[7.5]], subtiles=1)
     assert one.integrate_pj == pytest.approx(power[7] * 15e-3)
     assert one.drive_pj == pytest.approx(power[7] * 7.5e-3)
+    # Real tokens, pulse by pulse.
+    trace = real_tokens(TokenSource(tokens=1024 + 256))
+    every = np.einsum("tr,qr->", power[trace.k_codes[:1024]], trace.q_codes[1024:]) * 1e-3
+    assert rows["real tokens"]["integrate_pj"] == pytest.approx(every / 256)
+    assert rows["real tokens"]["q_mean_ns"] == pytest.approx(trace.q_codes[1024:].mean())
     cells = 1024 * 64
     assert mean_pulse_ns(preset, 1120.0, cells) == pytest.approx(1120e3 / cells / power.mean())
     with pytest.raises(ValueError, match=re.escape("phi_clk must have shape (1, 1)")):
