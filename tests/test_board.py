@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from terminals import needs_terminals
 
 import synth.fpga
 from boards.params import BoardParams
@@ -99,6 +100,7 @@ def test_the_stand_in_answers_as_the_reference():
         assert (ours == theirs).all()
 
 
+@needs_terminals
 def test_real_tokens_over_a_pseudo_terminal(tmp_path):
     source = TokenSource(tokens=40)
     seen = []
@@ -114,6 +116,7 @@ def test_real_tokens_over_a_pseudo_terminal(tmp_path):
     assert written["config_hash"] == board_params("icebreaker").config_hash
 
 
+@needs_terminals
 def test_the_documents_example_runs(capsys):
     text = (ROOT / "docs" / "boards.md").read_text(encoding="utf-8")
     code = text.split("```python\n")[1].split("```")[0]
@@ -122,6 +125,7 @@ def test_the_documents_example_runs(capsys):
     assert len(capsys.readouterr().out.strip("[]\n ").split()) == 64
 
 
+@needs_terminals
 def test_a_wrong_answer_is_counted(tmp_path, monkeypatch):
     """A board that adds one to its first lane is found out."""
     params = board_params("icebreaker")
@@ -175,6 +179,7 @@ def test_no_port_is_one_line(monkeypatch, capsys, tmp_path):
         open_serial(missing, 123)
 
 
+@needs_terminals
 def test_a_port_that_does_not_answer_is_said_to():
     ours, theirs = os.openpty()
     try:
@@ -199,6 +204,7 @@ def test_a_bitstream_of_another_configuration_is_refused():
         connect_board(BOARD, CallTransport(plain.feed), retry_s=0.01)
 
 
+@needs_terminals
 def test_a_serial_port_changes_no_byte():
     ours, theirs = os.openpty()
     line = open_serial(os.ttyname(theirs), 1_000_000)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from terminals import needs_terminals
 
 from analog_models import AnalogParams, FunctionalHead
 from hw.presets import PRESETS
@@ -456,6 +457,7 @@ def serve(transport) -> threading.Thread:
     return thread
 
 
+@needs_terminals
 def test_a_pseudo_terminal():
     ours, theirs = os.openpty()
     tty.setraw(theirs)
