@@ -257,12 +257,18 @@ class RegisterHost:
         return response
 
     async def read_word(self, address: int) -> Reading:
-        """Read any address; response and word are checked if software can know them."""
+        """Read any address; response and word are checked as far as software can know them."""
         before = self.model.expected(address)
         reading = await self._bus.read(address)
         after = self.model.expected(address)
         if before == after and after is not None:  # nothing was written meanwhile
             assert reading == after, f"read of {address:#x} gave {reading}, expected {after}"
+        found = self.map.at(address)
+        if found is not None:
+            owned = sum(field.mask for field in found[0].fields)
+            assert not reading.word & ~owned, (
+                f"{found[0].name} has no bits {reading.word & ~owned:#x}"
+            )
         return reading
 
     async def write(self, name: str, entry: int = 0, **values: int) -> None:

@@ -107,6 +107,13 @@ EXPLANATIONS = {
     "receiver: $mux A towards receiver.bad_code": (
         "Kept outside a payload: the next header clears it before it is looked at."
     ),
+    "receiver: $mux B towards receiver.bad_code": (
+        "Value after reset: the next header clears it before it is looked at."
+    ),
+    "sender: $ne Y towards sender.answer__ready": (
+        "A query is admitted only when there is a slot for its answer, so the sender is ready."
+    ),
+    "step: $and A towards step.owed": ("The sequencer is ready only for a step that is offered."),
     "step: $or Y towards step.answer__ready": (
         "A query is admitted only when there is a place for its answer, so the sender is ready."
     ),
