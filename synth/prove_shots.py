@@ -55,8 +55,6 @@ SHOT_BUGS: Mapping[str, Sequence[Bug]] = {
     "flags_ok": (
         Bug(name="saturation is forgotten", component=_UNIT,
             old="last_saturated & self.accumulate.replicate(p.flag_groups)", new="0"),
-        Bug(name="the flag of a group is that of another", component=_UNIT,
-            old="Cat(*groups) |", new="Cat(*reversed(groups)) |"),
         Bug(name="full scale of the shot before stays", component=_UNIT,
             old="last_full_scale & self.accumulate.replicate(p.lanes)", new="last_full_scale"),
     ),
