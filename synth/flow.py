@@ -38,19 +38,18 @@ GLUE = "glue"
 MEMORY_LIMIT = 4096
 _PROCESSES = 2
 _CLOCK_FO4 = 60
-_FORMAT = "2"
+_FORMAT = "1"
 
-_SMALL = "strash;&get -n;&fraig -x;&put;scorr;dc2;strash;&get -n;&dch -f;&nf {D};&put;"
-_QUICK = "strash;&get -n;&fraig -x;&put;scorr;strash;&get -n;&dch -f;&nf {D};&put;"
+_MAP = "strash;&get -n;&fraig -x;&put;scorr;dc2;strash;&get -n;&dch -f;&nf {D};&put;"
+#: With fewer than eight behind each or less gain, buffers come in long chains.
 _BUFFER = "buffer -c -G 1000 -N 8;"
 _SIZE = "upsize -c {D};dnsize -c {D};"
-#: ABC's commands by effort, in several ways: Yosys' own for a library with drive strengths, but
-#: with wires; and without the step that makes logic small and its carries long. Sized twice, since
-#: a gate that is sized up wants its driver sized up. Buffers that drive little come in long chains.
+#: ABC's commands by effort: Yosys' own for a library with drive strengths, but with wires, and with
+#: buffers as above. Twice, since a gate that is sized up wants its driver sized up.
 _ABC = {
-    "fast": (f"strash;&get -n;&nf {{D}};&put;{_BUFFER}{_SIZE}",),
-    "normal": (f"{_SMALL}{_BUFFER}{2 * _SIZE}",),
-    "high": (f"{_QUICK}{_BUFFER}{2 * _SIZE}",),
+    "fast": f"strash;&get -n;&nf {{D}};&put;{_BUFFER}{_SIZE}",
+    "normal": f"{_MAP}{_BUFFER}{_SIZE}{_SIZE}",
+    "high": f"strash;dch;strash;dc2;{_MAP}{_BUFFER}{_SIZE}{_SIZE}{_SIZE}",
 }
 #: Wires that ABC sizes for: of a block of so many cells, of so many gate equivalents each.
 _TYPICAL_CELLS, _TYPICAL_GATES = 10_000, 2.5
@@ -211,11 +210,11 @@ class _Mapper:
         assert head is not None  # it has been parsed
         return f"{text[: head.end()]}\n{table}\n{text[head.end() :]}"
 
-    def script(self, top: str, way: str, full_adder: bool) -> list[str]:
+    def script(self, top: str, full_adder: bool) -> list[str]:
         """Commands from a module to cells; files are in the folder ``@``."""
         flow, gate = self.flow, self.gate
         forbidden = " ".join(f"-dont_use {cell}" for cell in self.library.forbidden)
-        abc = f"{way}stime -p".replace(" ", ",")
+        abc = _ABC[flow.effort].replace(" ", ",")
         commands = [
             f"hierarchy -check -top {top}",
             "proc",
@@ -257,7 +256,7 @@ class _Mapper:
     def key(self, rtlil: str) -> str:
         """Hash of everything that the outcome depends on."""
         gate = self.gate.verilog if self.gate else ""
-        scripts = [self.script("", *way) for way in self.ways]
+        scripts = [self.script("", adder) for adder in self.adders]
         parts = (rtlil, self.library.sha256, json.dumps(scripts), gate, self.constraints)
         parts += (_adder(self.library), yosys_version(), f"{self.wires_pf:.6g}", _FORMAT)
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
@@ -268,10 +267,11 @@ class _Mapper:
         return self.library_with_wires()
 
     @property
-    def ways(self) -> list[tuple[str, bool]]:
-        """What is tried: ABC's commands, and whether full adders of the library are taken."""
-        adders = self.library.full_adder is not None and self.flow.effort != "fast"
-        return list(product(_ABC[self.flow.effort], (False, True) if adders else (False,)))
+    def adders(self) -> tuple[bool, ...]:
+        """Scripts tried: without full adders of the library, and with them."""
+        if self.library.full_adder is None or self.flow.effort == "fast":
+            return (False,)
+        return (False, True)
 
     def map(self, part: Part, cache_dir: Path) -> Path:
         """Map a module; returns RTLIL of its cells."""
@@ -289,22 +289,18 @@ class _Mapper:
                 (folder / "enables.v").write_text(_enables(), encoding="utf-8")
                 (folder / "gate.v").write_text(self.gate.verilog, encoding="utf-8")
             outcomes = []
-            for at, way in enumerate(self.ways):
-                target, stat = folder / f"{at}.il", folder / f"{at}.json"
-                commands = [c.replace("@", str(folder)) for c in self.script(part.name, *way)]
-                log = run_yosys(
+            for adder in self.adders:
+                target, stat = folder / f"{adder}.il", folder / f"{adder}.json"
+                commands = [c.replace("@", str(folder)) for c in self.script(part.name, adder)]
+                run_yosys(
                     f"read_rtlil {folder}/module.il",
                     *commands,
                     f"tee -q -o {stat} stat -liberty {folder}/library.lib -json",
                     f"write_rtlil {target}",
                 )
                 modules = json.loads(stat.read_text(encoding="utf-8"))["modules"]
-                area_um2 = float(modules[f"\\{part.name}"].get("area", 0.0))
-                delay_ps = max(map(float, _DELAY.findall(log)), default=0.0)
-                # The smallest that meets the clock, else the fastest.
-                late = False
-                outcomes.append((late, delay_ps if late else 0.0, area_um2, target))
-            text = min(outcomes)[-1].read_text(encoding="utf-8")
+                outcomes.append((float(modules[f"\\{part.name}"].get("area", 0.0)), target))
+            text = min(outcomes)[1].read_text(encoding="utf-8")
         write_text_whole(kept, text)
         return kept
 
@@ -417,7 +413,6 @@ def _link(
         write_text_whole(mapped.verilog, title + text[text.index("\n") + 1 :])
 
 
-_DELAY = re.compile(r"Delay =\s*([\d.]+) ps")
 _BOX = re.compile(r"^(?:attribute [^\n]*\n)*module \\(\S+)\n.*?^end$\n?", re.M | re.S)
 
 
