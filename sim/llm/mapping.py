@@ -37,7 +37,7 @@ from scipy.linalg import hadamard
 from scipy.optimize import least_squares
 from torch import Tensor
 
-from sim.llm.arrays import Shot, Statistics, counts, scores_ua
+from sim.llm.arrays import NonIdeal, Shot, Statistics, counts, scores_ua
 from sim.llm.recipe import Recipe
 
 __all__ = ["LayerMap", "calibrate", "lost", "softmax_attention"]
@@ -286,6 +286,7 @@ class LayerMap:
         *,
         exact: bool = False,
         statistics: Statistics | None = None,
+        faults: NonIdeal | None = None,
     ) -> Tensor:
         """Attention of the newest tokens over all: (batch, heads, tokens, head size) each.
 
@@ -299,6 +300,8 @@ class LayerMap:
             Counts bit for bit those of the array models, in float64.
         statistics
             Added to, if given.
+        faults
+            Non-ideal arrays that compute instead, if given.
         """
         threshold, sinks = self.threshold(q, k), self.recipe.sinks
         passes, bias_codes = self.shots(threshold)
@@ -312,6 +315,7 @@ class LayerMap:
             first=k.shape[-2] - q.shape[-2] - sinks,
             exact=exact,
             statistics=statistics,
+            faults=faults,
         )
         return self.decode(self.total([s.float() for s in sums]), threshold, q, k, v)
 

@@ -88,8 +88,10 @@ class PublishedStudy:
     """All tasks, and what they have in common."""
 
     tasks: tuple[TaskStudy, ...] = (
-        TaskStudy(task="recall", teacher_steps=400, linear_steps=300, nonlinear_steps=100),
-        TaskStudy(task="letters", teacher_steps=900, linear_steps=250, nonlinear_steps=100),
+        TaskStudy(task="recall", teacher_steps=400, linear_steps=200, nonlinear_steps=80),
+        TaskStudy(
+            task="letters", teacher_steps=900, linear_steps=200, nonlinear_steps=80, sequences=8
+        ),
     )
     seeds: tuple[int, ...] = (0, 1, 2)  #: of the trained stages; the teacher's is the first
     iterations: int = 20  #: of matching
@@ -342,15 +344,14 @@ class _Run:
             self.measure("no attention: mean outputs", model, steps=0, seed=None)
         self.train("no attention", model, (), steps=total, seed=seed)
         self.measure("no attention, trained as long (control)", model, steps=total, seed=seed)
-        model = copy.deepcopy(teacher)
-        layers = self.match_teacher(model, nonlinear)
         if once:
+            model = copy.deepcopy(teacher)
+            layers = self.match_teacher(model, nonlinear)
             self.measure("nonlinear cell, matched to the teacher", model, steps=0, seed=None)
-        self.train("nonlinear cell, no linear stage", model, _scalers(layers), steps=total,
-                   seed=seed)  # fmt: skip
-        self.measure("nonlinear cell, no linear stage, trained as long", model, steps=total,
-                     seed=seed)  # fmt: skip
-        if once:
+            self.train("nonlinear cell, no linear stage", model, _scalers(layers), steps=total,
+                       seed=seed)  # fmt: skip
+            self.measure("nonlinear cell, no linear stage, trained as long", model, steps=total,
+                         seed=seed)  # fmt: skip
             model = self.task.model(10 + seed)
             layers = self.match_teacher(model, nonlinear)
             self.train("nonlinear cell, from random weights", model, _scalers(layers), steps=total,
