@@ -66,6 +66,8 @@ _RESULTS = (
     "equivalence",
     "llm",
     "llm_levers",
+    "llm_published",
+    "llm_noise",
     "generate_functional",
     "generate_rtl",
     "silicon",
@@ -77,6 +79,7 @@ _PICTURES = (
     "montecarlo.png",
     "retention_map.png",
     *("waveform.png", "attention.png", "area.png", "retention.png", "llm.png", "llm_levers.png"),
+    *("llm_published.png", "llm_noise.png"),
     *("floorplan.png", "energy.png", "times.png", "history.png"),
 )
 
@@ -753,6 +756,65 @@ def _llm_levers() -> str:
     return _table(header, rows) + f"\nLayers {layers}.\n" + _provenance(result)
 
 
+def _llm_published() -> str:
+    result = _measured("llm_published")
+    rows = []
+    for row in result["rows"]:
+        shares = [f"{row[name]:.0%}" for name in ("recovered_least", "recovered_most")]
+        spread = f" ({' to '.join(shares)})" if len(row["losses"]) > 1 else ""
+        rows.append(
+            (
+                row["task"],
+                row["case"],
+                row["steps"],
+                f"{row['loss']:.3f}",
+                f"{row['perplexity']:.2f}",
+                f"{row['accuracy']:.1%}",
+                f"{row['recovered']:.0%}{spread}",
+            )
+        )
+    header = ("task", "attention", "steps", "loss", "perplexity", "right", "share of the gap")
+    seeds = len(result["seeds"])
+    steps = ", ".join(
+        f"{each['task']} {each['teacher_steps']}" for each in result["study"]["tasks"]
+    )
+    how = (
+        f"\nLoss in nats per prediction on held-out data; rows with a range are means of {seeds} "
+        f"seeds (least to most). The teacher's own steps: {steps}. "
+        f"{result['seconds']:.0f} s for everything.\n"
+    )
+    return _table(header, rows) + how + _provenance(result)
+
+
+def _llm_noise() -> str:
+    result = _measured("llm_noise")
+    study = result["study"]
+    rows = []
+    for case in study["cases"]:
+        cells = []
+        for factor in study["factors"]:
+            found = [r for r in result["rows"] if (r["case"], r["factor"]) == (case, factor)]
+            ratios = " / ".join(f"{row['ratio']:.2f}" for row in found)
+            recovered = sum(row["recovered"] for row in found) / len(found)
+            cells.append(f"{ratios} ({recovered:.0%})")
+        rows.append((case, *cells))
+    header = ("not ideal", *(f"x {factor:g}" for factor in study["factors"]))
+    figures = result["figures"]
+    how = (
+        f"\nPerplexity over the ideal arrays' by set of devices, and the share of the gap of "
+        f"log-likelihood. {study['model']}, {result['layers']} layers mapped; teacher "
+        f"{result['teacher']:.1f}, ideal arrays {result['ideal']:.1f} "
+        f"({result['ideal_recovered']:.0%}), no attention in those layers {result['control']:.1f}; "
+        f"{study['tokens']} tokens of {study['text']}, context {study['context']}. Figures of "
+        f"`{study['device']}`: cell {figures['cell_gain_sigma']:.1%} and "
+        f"{figures['cell_offset_sigma_ua']:.2f} µA, read noise {figures['read_noise_ua']:.3f} µA, "
+        f"converters' gain {figures['score_gain_sigma']:.1%} and "
+        f"{figures['output_gain_sigma']:.1%}, offset {figures['score_offset_ua_clk']:.0f} and "
+        f"{figures['output_offset_ua_clk']:.0f} µA·clk.\n"
+    )
+    return _table(header, rows) + how + _provenance(result)
+
+
 def _generate() -> str:
     runs = [_measured(f"generate_{backend}") for backend in ("functional", "rtl")]
     rows = [
@@ -926,6 +988,8 @@ def _parts() -> dict[str, Callable[[], str]]:
         "devices": _devices,
         "llm": _llm,
         "llm-levers": _llm_levers,
+        "llm-published": _llm_published,
+        "llm-noise": _llm_noise,
         "generate": _generate,
     }
     for path in sorted((ROOT / "hw").glob("*.py")):

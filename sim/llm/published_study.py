@@ -344,14 +344,14 @@ class _Run:
             self.measure("no attention: mean outputs", model, steps=0, seed=None)
         self.train("no attention", model, (), steps=total, seed=seed)
         self.measure("no attention, trained as long (control)", model, steps=total, seed=seed)
+        model = copy.deepcopy(teacher)
+        layers = self.match_teacher(model, nonlinear)
         if once:
-            model = copy.deepcopy(teacher)
-            layers = self.match_teacher(model, nonlinear)
             self.measure("nonlinear cell, matched to the teacher", model, steps=0, seed=None)
-            self.train("nonlinear cell, no linear stage", model, _scalers(layers), steps=total,
-                       seed=seed)  # fmt: skip
-            self.measure("nonlinear cell, no linear stage, trained as long", model, steps=total,
-                         seed=seed)  # fmt: skip
+        name = "nonlinear cell, no linear stage"
+        self.train(name, model, _scalers(layers), steps=total, seed=seed)
+        self.measure(f"{name}, trained as long", model, steps=total, seed=seed)
+        if once:
             model = self.task.model(10 + seed)
             layers = self.match_teacher(model, nonlinear)
             self.train("nonlinear cell, from random weights", model, _scalers(layers), steps=total,
