@@ -153,6 +153,10 @@ class ArrayFaults:
         return torch.randn(like.shape, generator=self._noise)
 
     # --- fixed draws ----------------------------------------------------------------------------
+    @cached_property
+    def _drawn(self) -> dict[Any, tuple[Tensor | None, Tensor | None]]:
+        return {}
+
     def _of_heads(self, sigma: float, shape: tuple[int, ...], stream: int) -> Tensor | None:
         if not sigma:
             return None
@@ -165,10 +169,13 @@ class ArrayFaults:
     def cells(self, array: str, window: int, lines: int) -> tuple[Tensor | None, Tensor | None]:
         """Gain less one and offset in µA of each cell, (heads, window, lines); None is ideal."""
         stream, shape = ARRAY_STREAMS[array], (window, lines)
-        return (
-            self._of_heads(self.faults.cell_gain_sigma, shape, stream),
-            self._of_heads(self.faults.cell_offset_sigma_ua, shape, stream + 1),
-        )
+        if (array, shape) not in self._drawn:
+            self._drawn[array, shape] = (
+                self._of_heads(self.faults.cell_gain_sigma, shape, stream),
+                self._of_heads(self.faults.cell_offset_sigma_ua, shape, stream + 1),
+            )
+        gain, offset = self._drawn[array, shape]
+        return gain, offset
 
     def converters(self, window: int, subtiles: int, lanes: int) -> dict[str, Tensor | None]:
         """Offsets in µA·clk and gains: of columns, (heads, window); of lanes, (…, subtiles, lanes).

@@ -64,12 +64,12 @@ class NoiseStudy:
 
     model: str = SMOLLM2  #: as `LanguageModel.load` takes it
     device: str = "sky130-tt"  #: preset whose spreads and noise are taken
-    factors: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)  #: of all spreads and noise
+    factors: tuple[float, ...] = (1.0, 2.0, 4.0)  #: of all spreads and noise
     cases: tuple[str, ...] = tuple(CASES)  #: curves
     devices: int = 2  #: sets of arrays that are drawn
     every: int = 3  #: layers that are replaced: each one, or every so many
     text: str = "hamlet"  #: held out
-    tokens: int = 1024  #: of the text
+    tokens: int = 512  #: of the text
     context: int = 256  #: tokens of a sequence
     calibration_tokens: int = 1024  #: of other texts
     recipe: Recipe = dataclasses.field(default_factory=Recipe)  #: levers of the mapping

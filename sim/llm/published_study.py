@@ -428,15 +428,20 @@ def run_study(study: PublishedStudy, *, notice: Notice | None = None) -> dict[st
         accuracy, share of the gap between control and teacher, both trained as long), ``curves``
         (held-out loss over steps), ``matching`` (largest deviations by iteration), ``seconds``.
     """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # small tensors gain nothing from more, and sums keep their order
     start, summary = time.monotonic(), []
     curves: list[dict[str, Any]] = []
     matching: list[dict[str, Any]] = []
-    for how in study.tasks:
-        run = _Run(study, how, notice or (lambda text: None))
-        run.run()
-        summary += _summary(run.rows, how.task)
-        curves += run.curves
-        matching += run.matching
+    try:
+        for how in study.tasks:
+            run = _Run(study, how, notice or (lambda text: None))
+            run.run()
+            summary += _summary(run.rows, how.task)
+            curves += run.curves
+            matching += run.matching
+    finally:
+        torch.set_num_threads(threads)
     return {
         "rows": summary,
         "curves": curves,
