@@ -475,7 +475,14 @@ def lost(out: Tensor, exact: Tensor, projection: Tensor) -> Tensor:
 
 
 def calibrate(
-    q: Tensor, k: Tensor, v: Tensor, projection: Tensor, *, scale: float, recipe: Recipe
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    projection: Tensor,
+    *,
+    scale: float,
+    recipe: Recipe,
+    faults: NonIdeal | None = None,
 ) -> LayerMap:
     """Map one layer, from what a calibration text makes of it.
 
@@ -491,6 +498,9 @@ def calibrate(
         Scores are products of query and key times this.
     recipe
         Levers.
+    faults
+        Non-ideal arrays on which saturation of the results and weights of norm lanes and of the
+        mean are chosen, if given.
 
     Raises
     ------
@@ -550,7 +560,7 @@ def calibrate(
         shot_start=start,
         s_sat_ua=(layer.gain_ua[:, None] * length).round().clamp(1, _LEVEL_MAX),
     )
-    return _choose_outputs(layer, q, k, v, gram, (rows, k_codes, v_codes, threshold))
+    return _choose_outputs(layer, q, k, v, gram, (rows, k_codes, v_codes, threshold), faults)
 
 
 def _choose_outputs(
@@ -560,6 +570,7 @@ def _choose_outputs(
     v: Tensor,
     gram: Tensor,
     codes: tuple[Tensor, Tensor, Tensor, Tensor],
+    faults: NonIdeal | None = None,
 ) -> LayerMap:
     """Saturation of the results, weights of the norm lanes and of the mean, by measured error."""
     rows, k_codes, v_codes, threshold = codes
@@ -587,6 +598,7 @@ def _choose_outputs(
             v_codes,
             bias_codes=bias_codes,
             first=-recipe.sinks,
+            faults=faults,
         )
         total = trial.total(sums)
         true = sum(p * trial.shot_weight[:, n, None] for n, p in enumerate(phis))

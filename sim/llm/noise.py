@@ -13,17 +13,19 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
 from analog_models.params import check_int
 from analog_models.presets import resolve_device
+from sim.llm.attention import output_projection
 from sim.llm.evaluate import calibration_ids
 from sim.llm.faults import KINDS, ArrayFaults
-from sim.llm.mapping import LayerMap
+from sim.llm.mapping import LayerMap, calibrate
 from sim.llm.model import SMOLLM2, LanguageModel
-from sim.llm.pipeline import map_model, mean_control
+from sim.llm.pipeline import learn_layers, map_model, mean_control
 from sim.llm.recipe import Recipe
 from sim.text import load_text
 
@@ -31,12 +33,16 @@ __all__ = ["CASES", "FaultyMap", "NoiseStudy", "run_noise"]
 
 _SKIP = 6000  # tokens at the start of a text that are left out
 
-#: Curves: what is not ideal (None is everything), and whether output offsets are trimmed.
-CASES: dict[str, tuple[str | None, bool]] = {
-    **{kind: (kind, False) for kind in KINDS},
-    "output offset, trimmed": ("output offset", True),
-    "all of it": (None, False),
-    "all of it, trimmed": (None, True),
+_OTHERS = 1000  # seed of the devices that a map is made with, if it is made with any
+
+#: Curves: what is not ideal (None is everything), whether output offsets are trimmed, and whether
+#: the map is made on other devices of the same spreads instead of ideal ones.
+CASES: dict[str, tuple[str | None, bool, bool]] = {
+    **{kind: (kind, False, False) for kind in KINDS},
+    "output offset, trimmed": ("output offset", True, False),
+    "all of it": (None, False, False),
+    "all of it, trimmed": (None, True, False),
+    "all of it, trimmed, mapped on such devices": (None, True, True),
 }
 
 
@@ -90,7 +96,7 @@ class NoiseStudy:
         """Every tenth layer, one set of arrays, half a thousand tokens."""
         return cls(
             every=10, devices=1, tokens=512, calibration_tokens=512, factors=(1.0, 4.0),
-            cases=("cell mismatch", "output offset", "all of it", "all of it, trimmed"), **how,
+            cases=("cell mismatch", *list(CASES)[-3:]), **how,
         )  # fmt: skip
 
     @property
@@ -98,6 +104,27 @@ class NoiseStudy:
         """First 12 hexadecimal digits of the SHA-256 of the fields."""
         text = json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _mapped_on(
+    model: LanguageModel,
+    ids: Tensor,
+    recipe: Recipe,
+    choose: Callable[[int], bool],
+    devices: Callable[..., ArrayFaults],
+) -> list[Any]:
+    """Maps made on arrays that are not ideal, layer after layer."""
+
+    def learn(module: Any, q: Tensor, k: Tensor, v: Tensor) -> FaultyMap:
+        faults = devices(layer=int(module.layer_idx))
+        layer = calibrate(
+            q, k, v, output_projection(module), scale=float(module.scaling), recipe=recipe,
+            faults=faults,
+        )  # fmt: skip
+        return FaultyMap(layer, faults)
+
+    found = learn_layers(model, ids, learn, choose=choose)
+    return [x.layer if isinstance(x, FaultyMap) else x for x in found]
 
 
 def run_noise(
@@ -154,22 +181,23 @@ def run_noise(
         heads = config.num_attention_heads
     rows: list[dict[str, Any]] = []
     for case in study.cases:
-        kind, trimmed = CASES[case]
+        kind, trimmed, aware = CASES[case]
+
+        devices = partial(ArrayFaults.of_device, device, heads=heads, kind=kind, trimmed=trimmed)
         for factor in study.factors:
+            maps = layers
+            if aware:
+                notice(f"{case}, {factor:g} times, mapping")
+                others = partial(devices, spread=factor, seed=_OTHERS)
+                maps = _mapped_on(model, ids, study.recipe, choose, others)
             for seed in range(study.devices):
                 notice(f"{case}, {factor:g} times, devices {seed}")
                 faulty = [
-                    FaultyMap(
-                        layer,
-                        ArrayFaults.of_device(
-                            device, heads=heads, layer=index, spread=factor, seed=seed, kind=kind,
-                            trimmed=trimmed,
-                        ),
-                    )
+                    FaultyMap(layer, devices(layer=index, spread=factor, seed=seed))
                     if isinstance(layer, LayerMap)
                     else layer
-                    for index, layer in enumerate(layers)
-                ]  # fmt: skip
+                    for index, layer in enumerate(maps)
+                ]
                 model.attach(faulty)
                 found = loss()
                 rows.append(
