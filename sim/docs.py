@@ -794,15 +794,16 @@ def _llm_noise() -> str:
         cells = []
         for factor in study["factors"]:
             found = [r for r in result["rows"] if (r["case"], r["factor"]) == (case, factor)]
-            ratios = " / ".join(f"{row['ratio']:.2f}" for row in found)
+            ratios = [f"{row['ratio']:.2f}" if row["ratio"] < 100 else "> 100" for row in found]
             recovered = sum(row["recovered"] for row in found) / len(found)
-            cells.append(f"{ratios} ({recovered:.0%})")
+            share = f" ({recovered:.0%})" if recovered > -1 else ""
+            cells.append(" / ".join(ratios) + share)
         rows.append((case, *cells))
     header = ("not ideal", *(f"x {factor:g}" for factor in study["factors"]))
     figures = result["figures"]
     how = (
-        f"\nPerplexity over the ideal arrays' by set of devices, and the share of the gap of "
-        f"log-likelihood. {study['model']}, {result['layers']} layers mapped; teacher "
+        f"\nPerplexity over the ideal arrays', one value per set of devices, and the share of the "
+        f"gap of log-likelihood. {study['model']}, {result['layers']} layers mapped; teacher "
         f"{result['teacher']:.1f}, ideal arrays {result['ideal']:.1f} "
         f"({result['ideal_recovered']:.0%}), no attention in those layers {result['control']:.1f}; "
         f"{study['tokens']} tokens of {study['text']}, context {study['context']}. Figures of "

@@ -42,6 +42,7 @@ CASES: dict[str, tuple[str | None, bool, bool]] = {
     "output offset, trimmed": ("output offset", True, False),
     "all of it": (None, False, False),
     "all of it, trimmed": (None, True, False),
+    "all of it, mapped on such devices": (None, False, True),
     "all of it, trimmed, mapped on such devices": (None, True, True),
 }
 

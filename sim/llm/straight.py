@@ -8,7 +8,7 @@ Computational Science 5, 813-824 (2025).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from analog_models.presets import CELLS, resolve_cell
 from sim.llm.arrays import ArrayParams
 from sim.llm.attention import AffineAttention
 
-__all__ = ["SCALERS", "Scaled", "StraightAttention"]
+__all__ = ["SCALERS", "Disturbance", "Scaled", "StraightAttention"]
 
 _LINEAR = CELLS["linear"]
 assert isinstance(_LINEAR, PolynomialCell)
@@ -27,8 +27,28 @@ _GAIN_UA_PER_V = _LINEAR.coefficients[1]
 #: Scalers of a layer, in the order of the path through it; each has ``_scale`` and ``_offset``.
 SCALERS = ("q", "k", "v", "out")
 
+
+class Disturbance(Protocol):
+    """What arrays that are not ideal add to charges, while a model is trained."""
+
+    def scores(self, pulses: Tensor, current_ua: Tensor) -> Tensor:
+        """Added to mean currents of columns, (..., tokens, tokens) in µA."""
+        ...
+
+    def outputs(self, phi: Tensor, current_ua: Tensor) -> Tensor:
+        """Added to those of the lanes of one sub-tile, (..., tokens, lanes) in µA."""
+        ...
+
+
 #: Scaled queries, keys, values and outputs of a layer: (sequences, heads, tokens, head size) each.
 Scaled = dict[str, Tensor]
+
+
+def _current_ua(u: Tensor, coefficients: tuple[float, ...]) -> Tensor:
+    current = torch.zeros_like(u)
+    for c in reversed(coefficients):  # Horner's rule
+        current = current * u + c
+    return current
 
 
 class _Multiply(torch.autograd.Function):
@@ -51,9 +71,7 @@ class _Multiply(torch.autograd.Function):
         ctx.save_for_backward(drive, u, fade)
         ctx.scores = scores
         if fade is None:
-            current = torch.zeros_like(u)
-            for c in reversed(coefficients):  # Horner's rule
-                current = current * u + c
+            current = _current_ua(u, coefficients)
             return drive @ (current.transpose(-1, -2) if scores else current)
         total: Any = 0.0
         for power, c in enumerate(coefficients):
@@ -114,6 +132,8 @@ class StraightAttention(nn.Module):
         self.coefficients = tuple(cell.coefficients)
         #: Where the next batch's scaled queries, keys, values and outputs are put, if anywhere.
         self.observed: Scaled | None = None
+        #: What is added to charges, if anything.
+        self.disturbance: Disturbance | None = None
         for name in SCALERS:
             for part in ("scale", "offset"):
                 value = getattr(start, f"{name}_{part}").float().expand(heads).clone()
@@ -168,6 +188,12 @@ class StraightAttention(nn.Module):
             for x in (self._scaled("k", k), self._scaled("v", v))
         )
         scores = _Multiply.apply(pulses, keys, self.coefficients, self._fade, True)
+        stored = values.detach()
+        if self.disturbance is not None:
+            with torch.no_grad():
+                stored = _current_ua(values, self.coefficients)
+                wrong = self.disturbance.scores(pulses, _current_ua(keys, self.coefficients))
+            scores = scores + wrong
         phi = (scores / self.start.s_sat_ua).clamp(0.0, 1.0) * self._seen
         place = torch.arange(tokens) % params.window // params.columns
         out: Any = 0.0
@@ -180,6 +206,10 @@ class StraightAttention(nn.Module):
                 None if self._fade is None else self._fade[:, held],
                 False,
             )
+            if self.disturbance is not None:
+                with torch.no_grad():
+                    wrong = self.disturbance.outputs(phi[..., held], stored[..., held, :])
+                charge = charge + wrong
             share = (charge / self.start.a_sat_ua).clamp(-1.0, 1.0)
             out = out + _rounded(share, params.count_max)
         return self._scaled("out", out)

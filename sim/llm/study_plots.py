@@ -19,6 +19,8 @@ def _save(figure: Figure, path: Path) -> Path:
     return path
 
 
+_MOST = 10.0  # ratio at which the picture of noise ends
+
 #: Colour, and line, of a learning curve.
 _LINES = {
     "softmax, further": ("C7", "-"),
@@ -76,8 +78,10 @@ def draw_noise(path: Path, result: Mapping[str, Any]) -> Path:
             for factor in factors
         ]
         style = {"linewidth": 2.2} if case.startswith("all") else {"linewidth": 1.1}
-        axis.plot(factors, means, "-o", color=f"C{n}", markersize=3, label=case, **style)
-        axis.plot([r["factor"] for r in rows], [r["ratio"] for r in rows], "|", color=f"C{n}")
+        shown = [min(mean, _MOST) for mean in means]
+        axis.plot(factors, shown, "-o", color=f"C{n}", markersize=3, label=case, **style)
+        near = [row for row in rows if row["ratio"] < _MOST]
+        axis.plot([r["factor"] for r in near], [r["ratio"] for r in near], "_", color=f"C{n}")
     for name, colour in (("control", "black"), ("teacher", "C7")):
         ratio = result[name] / result["ideal"]
         axis.axhline(ratio, color=colour, linestyle=":", linewidth=1)
@@ -85,6 +89,7 @@ def draw_noise(path: Path, result: Mapping[str, Any]) -> Path:
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")
     axis.set_xlabel(f"spreads and noise, times those of {result['study']['device']}")
-    axis.set_ylabel("perplexity over ideal arrays'")
-    axis.legend(fontsize=8)
+    axis.set_xticks(factors, [f"{factor:g}" for factor in factors])
+    axis.set_ylabel(f"perplexity over ideal arrays' (at the top: {_MOST:g} or more)")
+    axis.legend(fontsize=8, loc="center right")
     return _save(figure, path)
