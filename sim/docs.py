@@ -786,6 +786,20 @@ def _llm_published() -> str:
     return _table(header, rows) + how + _provenance(result)
 
 
+def _llm_published_noise() -> str:
+    result = _measured("llm_published")
+    factors = result["study"]["factors"]
+    rows = []
+    for task, case in dict.fromkeys((row["task"], row["case"]) for row in result["noise"]):
+        of_case = [r for r in result["noise"] if (r["task"], r["case"]) == (task, case)]
+        shares = [
+            f"{r['recovered']:.0%} ({r['recovered_least']:.0%} to {r['recovered_most']:.0%})"
+            for r in of_case
+        ]
+        rows.append((task, case, *shares))
+    return _table(("task", "nonlinear cell", *(f"x {factor:g}" for factor in factors)), rows)
+
+
 def _llm_noise() -> str:
     result = _measured("llm_noise")
     study = result["study"]
@@ -990,6 +1004,7 @@ def _parts() -> dict[str, Callable[[], str]]:
         "llm": _llm,
         "llm-levers": _llm_levers,
         "llm-published": _llm_published,
+        "llm-published-noise": _llm_published_noise,
         "llm-noise": _llm_noise,
         "generate": _generate,
     }

@@ -12,9 +12,12 @@ torch = pytest.importorskip("torch")
 torch.set_num_threads(1)  # tests run two at a time
 transformers = pytest.importorskip("transformers")
 
+from analog_models.faults import Faults  # noqa: E402
 from sim.llm import published_study as studies  # noqa: E402
 from sim.llm.arrays import ArrayParams  # noqa: E402
 from sim.llm.attention import AffineAttention, attach  # noqa: E402
+from sim.llm.disturbed import FreshDevices  # noqa: E402
+from sim.llm.faults import ArrayFaults  # noqa: E402
 from sim.llm.initialise import FIRST_STEP, LAST_STEP, iterate, record  # noqa: E402
 from sim.llm.noise import CASES, NoiseStudy, run_noise  # noqa: E402
 from sim.llm.published_study import ORDER, PublishedStudy, TaskStudy, run_study  # noqa: E402
@@ -101,6 +104,36 @@ def test_every_scaler_is_trained():
         assert value.grad is not None and value.grad.abs().max() > 0, name
     again = layer.affine()
     assert torch.equal(again.q_scale.float(), layer.q_scale.detach())
+
+
+def test_fresh_devices_have_the_spreads_they_are_given():
+    faults = ArrayFaults(
+        faults=Faults(cell_gain_sigma=0.1, cell_offset_sigma_ua=0.5, score_gain_sigma=0.02,
+                      read_noise_ua=0.2),
+        score_offset_ua_clk=6.0,
+    )  # fmt: skip
+    devices = FreshDevices(faults, ArrayParams(), torch.Generator().manual_seed(0))
+    pulses, current = torch.rand(2, 5, 8), torch.randn(2, 7, 8) * 5
+    drawn = torch.stack([devices.scores(pulses, current) for _ in range(4000)])
+    ideal = pulses @ current.mT
+    square = (pulses**2) @ (0.1**2 * current**2 + 0.5**2).mT  # cells
+    square += (6.0 / 15) ** 2 + 0.2**2 * pulses.sum(-1, keepdim=True) / 15  # offset, noise
+    square += 0.02**2 * (ideal**2 + square)
+    # Five standard errors, of a mean and of a spread.
+    assert (drawn.mean(0).abs() < 5 * square.sqrt() / 4000**0.5).all()
+    assert ((drawn.std(0) / square.sqrt() - 1).abs() < 5 / (2 * 4000) ** 0.5 * 1.3).all()
+
+
+def test_disturbed_layers_train_and_differ_from_call_to_call():
+    layer = StraightAttention(scalers(window=64, columns=8), 4)
+    q, k, v = (torch.randn(2, 4, 20, 16, requires_grad=True) for _ in range(3))
+    ideal = layer.attend(q, k, v)
+    spreads = ArrayFaults(faults=Faults(cell_gain_sigma=0.1), output_offset_ua_clk=30.0, heads=4)
+    layer.disturbance = FreshDevices(spreads, layer.params, torch.Generator().manual_seed(0))
+    one, two = layer.attend(q, k, v), layer.attend(q, k, v)
+    assert not torch.equal(one, ideal) and not torch.equal(one, two)
+    one.square().sum().backward()
+    assert all(x.grad is not None and x.grad.abs().max() > 0 for x in (q, k, v))
 
 
 # --- matching ----------------------------------------------------------------------------------
@@ -201,6 +234,8 @@ def test_a_study_has_all_stages_and_its_controls(monkeypatch, tmp_path):
     lengths = {rows[case]["steps"] for case in ORDER if "as long" in case or "fine-tuned w" in case}
     assert lengths == {5}
     assert {c["seed"] for c in result["matching"]} == {0, 1}
+    assert [row["factor"] for row in result["noise"]] == [0.0, 1.0, 2.0, 4.0] * 2
+    assert len({tuple(row["losses"]) for row in result["noise"]}) == 8, "devices change nothing"
     assert any("not matched" in text for text in seen)
     assert draw_published(tmp_path / "a.png", result).stat().st_size > 10_000
     again = run_study(study)
@@ -219,6 +254,11 @@ def test_studies_are_checked():
     q, k = torch.randn(1, 4, 1, 8), torch.randn(1, 4, 3, 8)
     with pytest.raises(ValueError, match="queries must be 3, as the tokens are, not 1"):
         layer.attend(q, k, k)
+
+
+def test_fresh_devices_have_no_trims():
+    with pytest.raises(ValueError, match="spreads must not be trimmed"):
+        FreshDevices(ArrayFaults(trimmed=True), ArrayParams(), torch.Generator())
 
 
 # --- noise -------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ anew, with the spreads of `sim.llm.faults.ArrayFaults`; gradients pass as if not
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -23,11 +22,20 @@ class FreshDevices:
     """Charges of arrays whose cells and converters are drawn anew with every call.
 
     Columns do not wrap: every token has cells of its own.
+
+    Raises
+    ------
+    ValueError
+        The spreads are those of trimmed converters.
     """
 
     spreads: ArrayFaults  #: spreads and noise; its seeds are not used
     params: ArrayParams  #: widths
     generator: torch.Generator  #: picks the devices
+
+    def __post_init__(self) -> None:
+        if self.spreads.trimmed:
+            raise ValueError("spreads must not be trimmed: devices drawn anew have no trims")
 
     def _drawn(self, sigma: float, *shape: int) -> Tensor:
         return sigma * torch.randn(*shape, generator=self.generator)
@@ -56,7 +64,4 @@ class FreshDevices:
     def outputs(self, phi: Tensor, current_ua: Tensor) -> Tensor:
         """Added to those of the lanes of one sub-tile, (..., tokens, lanes) in µA."""
         offset, gain = self.spreads.output_offset_ua_clk, self.spreads.faults.output_gain_sigma
-        if self.spreads.trimmed:  # what is left is the rounding of the sum over sub-tiles
-            per_count = self.params.q_max * 40.0 / self.params.count_max
-            offset = min(offset, per_count / math.sqrt(12))
         return self._added(phi, current_ua, False, offset, gain)

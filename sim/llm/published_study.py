@@ -6,6 +6,9 @@
 3. Weights and scalers go into the nonlinear model; scalers are iterated until statistics match.
 4. The nonlinear model is fine-tuned briefly.
 
+5. It is fine-tuned a little more, once as before and once on devices with mismatch, noise and
+   offsets, others in every step; both are then put on devices that neither has seen.
+
 Beside it, each trained for as many steps as 2 and 4 together: the teacher itself, a control whose
 attention gives every token the mean output, the nonlinear model from random weights, and the
 nonlinear model put straight behind the teacher.
@@ -21,12 +24,14 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from analog_models.params import check_int
+from analog_models.presets import resolve_device
 from sim.llm.arrays import ArrayParams
 from sim.llm.attention import (
     MeanAttention,
@@ -34,6 +39,8 @@ from sim.llm.attention import (
     attach,
     attention_layers,
 )
+from sim.llm.disturbed import FreshDevices
+from sim.llm.faults import ArrayFaults
 from sim.llm.initialise import iterate, record
 from sim.llm.mapping import softmax_attention
 from sim.llm.published import match_statistics
@@ -97,7 +104,10 @@ class PublishedStudy:
     iterations: int = 20  #: of matching
     calibration: int = 16  #: sequences that statistics are taken from
     held_out: int = 96  #: sequences that are evaluated
-    watched: int = 24  #: of those, the ones that learning curves are drawn from
+    watched: int = 24  #: of those, the ones for learning curves and for devices
+    device: str = "sky130-tt"  #: preset with the spreads and noise of devices
+    factors: tuple[float, ...] = (0.0, 1.0, 2.0, 4.0)  #: of its spreads, on evaluation
+    trained_factor: float = 2.0  #: of its spreads, in training
 
     @classmethod
     def quick(cls) -> PublishedStudy:
@@ -183,6 +193,11 @@ def _scalers(layers: Sequence[StraightAttention]) -> list[nn.Parameter]:
     return [value for layer in layers for value in layer.parameters()]
 
 
+def _attached(model: Any) -> list[Any]:
+    """What the layers of a model compute."""
+    return [getattr(layer, "gaincell_attention", None) for layer in attention_layers(model)]
+
+
 def _onto(
     params: ArrayParams, layers: Sequence[StraightAttention], model: Any
 ) -> list[StraightAttention]:
@@ -206,6 +221,7 @@ class _Run:
     rows: list[dict[str, Any]] = field(default_factory=list)
     curves: list[dict[str, Any]] = field(default_factory=list)
     matching: list[dict[str, Any]] = field(default_factory=list)
+    noise: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.task = TASKS[self.how.task]()
@@ -217,7 +233,7 @@ class _Run:
 
     def measure(self, case: str, model: Any, *, steps: int, seed: int | None) -> None:
         """Add a row; hardware is evaluated on the exact arrays."""
-        slots = [getattr(x, "gaincell_attention", None) for x in attention_layers(model)]
+        slots = _attached(model)
         attach(model, [x.affine() if isinstance(x, StraightAttention) else x for x in slots])
         found = _evaluate(model.eval(), self.held_out)
         attach(model, slots)
@@ -325,10 +341,45 @@ class _Run:
         total = how.linear_steps + how.nonlinear_steps
         self.train("nonlinear cell, matched", model, _scalers(layers), **more)
         self.measure("nonlinear cell, matched and fine-tuned", model, steps=total, seed=seed)
+        self.harden(model, seed)
         layers = _onto(nonlinear, moved, unmatched)
         self.train("nonlinear cell, not matched", unmatched, _scalers(layers), **more)
         self.measure("nonlinear cell, fine-tuned without matching", unmatched, steps=total,
                      seed=seed)  # fmt: skip
+
+    def harden(self, adapted: Any, seed: int) -> None:
+        """A little more training, with and without devices that are not ideal."""
+        how, study = self.how, self.study
+        devices = partial(ArrayFaults.of_device, resolve_device(study.device))
+        for case in ("fine-tuned further", "fine-tuned on other devices in every step"):
+            model = copy.deepcopy(adapted)
+            layers = _attached(model)
+            for index, layer in enumerate(layers):
+                if case != "fine-tuned further":
+                    layer.disturbance = FreshDevices(
+                        devices(heads=len(layer.q_scale), spread=study.trained_factor),
+                        layer.params,
+                        torch.Generator().manual_seed(seed * 1000 + index),
+                    )
+            self.train(
+                f"nonlinear cell, {case}", model, _scalers(layers), steps=how.nonlinear_steps,
+                seed=200 + seed, after=how.linear_steps + how.nonlinear_steps,
+            )  # fmt: skip
+            for factor in study.factors:
+                faulty = [
+                    dataclasses.replace(
+                        layer.affine(),
+                        faults=devices(
+                            heads=len(layer.q_scale), layer=index, spread=factor, seed=100 + seed
+                        ),
+                    )
+                    for index, layer in enumerate(layers)
+                ]
+                attach(model, faulty)
+                found = _evaluate(model, self.watched)
+                self.noise.append(
+                    {"task": how.task, "case": case, "factor": factor, "seed": seed, **found}
+                )
 
     def compare(self, teacher: Any, seed: int) -> None:
         """What the same number of steps does without the algorithm."""
@@ -411,6 +462,33 @@ def _summary(rows: Sequence[dict[str, Any]], task: str) -> list[dict[str, Any]]:
     return found
 
 
+def _hardened(
+    noise: Sequence[dict[str, Any]], summary: Sequence[dict[str, Any]], task: str
+) -> list[dict[str, Any]]:
+    """A row per case and factor: means over seeds."""
+    loss = {row["case"]: row["loss"] for row in summary if row["task"] == task}
+    top, control = (
+        loss[case]
+        for case in ("softmax, trained as long", "no attention, trained as long (control)")
+    )
+    found = []
+    for case, factor in dict.fromkeys((row["case"], row["factor"]) for row in noise):
+        losses = [row["loss"] for row in noise if (row["case"], row["factor"]) == (case, factor)]
+        recovered = [(control - value) / (control - top) for value in losses]
+        found.append(
+            {
+                "task": task,
+                "case": case,
+                "factor": factor,
+                "losses": losses,
+                "recovered": sum(recovered) / len(recovered),
+                "recovered_least": min(recovered),
+                "recovered_most": max(recovered),
+            }
+        )
+    return found
+
+
 def run_study(study: PublishedStudy, *, notice: Notice | None = None) -> dict[str, Any]:
     """Run every task.
 
@@ -426,13 +504,15 @@ def run_study(study: PublishedStudy, *, notice: Notice | None = None) -> dict[st
     result
         ``rows`` by task and case (loss in nats per token over the held-out text, perplexity,
         accuracy, share of the gap between control and teacher, both trained as long), ``curves``
-        (held-out loss over steps), ``matching`` (largest deviations by iteration), ``seconds``.
+        (held-out loss over steps), ``matching`` (largest deviations by iteration), ``noise`` (loss
+        and share of the gap on devices, by factor of their spreads), ``seconds``.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # small tensors gain nothing from more, and sums keep their order
     start, summary = time.monotonic(), []
     curves: list[dict[str, Any]] = []
     matching: list[dict[str, Any]] = []
+    noise: list[dict[str, Any]] = []
     try:
         for how in study.tasks:
             run = _Run(study, how, notice or (lambda text: None))
@@ -440,12 +520,14 @@ def run_study(study: PublishedStudy, *, notice: Notice | None = None) -> dict[st
             summary += _summary(run.rows, how.task)
             curves += run.curves
             matching += run.matching
+            noise += _hardened(run.noise, summary, how.task)
     finally:
         torch.set_num_threads(threads)
     return {
         "rows": summary,
         "curves": curves,
         "matching": matching,
+        "noise": noise,
         "seeds": list(study.seeds),
         "study": dataclasses.asdict(study),
         "seconds": time.monotonic() - start,
