@@ -68,7 +68,7 @@ def draw_published(path: Path, result: Mapping[str, Any]) -> Path:
 
 def draw_noise(path: Path, result: Mapping[str, Any]) -> Path:
     """Perplexity over ideal arrays' against the factor of all spreads, a curve per case."""
-    figure = Figure(figsize=(8, 5), layout="constrained")
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
     axis = figure.subplots()
     for n, case in enumerate(dict.fromkeys(row["case"] for row in result["rows"])):
         rows = [row for row in result["rows"] if row["case"] == case]
@@ -85,11 +85,13 @@ def draw_noise(path: Path, result: Mapping[str, Any]) -> Path:
     for name, colour in (("control", "black"), ("teacher", "C7")):
         ratio = result[name] / result["ideal"]
         axis.axhline(ratio, color=colour, linestyle=":", linewidth=1)
-        axis.annotate(name, (axis.get_xlim()[0], ratio), fontsize=8, va="bottom")
+        axis.annotate(
+            name, (0.01, ratio), fontsize=8, va="bottom", xycoords=axis.get_yaxis_transform()
+        )
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")
     axis.set_xlabel(f"spreads and noise, times those of {result['study']['device']}")
     axis.set_xticks(factors, [f"{factor:g}" for factor in factors])
     axis.set_ylabel(f"perplexity over ideal arrays' (at the top: {_MOST:g} or more)")
-    axis.legend(fontsize=8, loc="center right")
+    axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0))
     return _save(figure, path)
