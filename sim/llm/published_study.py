@@ -463,14 +463,15 @@ def _summary(rows: Sequence[dict[str, Any]], task: str) -> list[dict[str, Any]]:
 
 
 def _hardened(
-    noise: Sequence[dict[str, Any]], summary: Sequence[dict[str, Any]], task: str
+    noise: Sequence[dict[str, Any]], curves: Sequence[dict[str, Any]], task: str
 ) -> list[dict[str, Any]]:
-    """A row per case and factor: means over seeds."""
-    loss = {row["case"]: row["loss"] for row in summary if row["task"] == task}
-    top, control = (
-        loss[case]
-        for case in ("softmax, trained as long", "no attention, trained as long (control)")
-    )
+    """A row per case and factor: means over seeds; the gap is that of the same sequences."""
+
+    def last(name: str) -> float:
+        ends = [c["points"][-1][1] for c in curves if (c["task"], c["name"]) == (task, name)]
+        return float(sum(ends) / len(ends))
+
+    top, control = last("softmax, further"), last("no attention")
     found = []
     for case, factor in dict.fromkeys((row["case"], row["factor"]) for row in noise):
         losses = [row["loss"] for row in noise if (row["case"], row["factor"]) == (case, factor)]
@@ -520,7 +521,7 @@ def run_study(study: PublishedStudy, *, notice: Notice | None = None) -> dict[st
             summary += _summary(run.rows, how.task)
             curves += run.curves
             matching += run.matching
-            noise += _hardened(run.noise, summary, how.task)
+            noise += _hardened(run.noise, curves, how.task)
     finally:
         torch.set_num_threads(threads)
     return {
