@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from gaincell import llm_studies
 from sim.results import ROOT, write_result
 
 __all__ = ["app", "generate"]
@@ -170,6 +171,9 @@ def levers(
             "clocks", "rows", "lanes", "host_macs", "host_bytes")))  # fmt: skip
     console.print(table)
     console.print(_shown(picture))
+
+
+llm_studies.register(app)
 
 
 def generate(

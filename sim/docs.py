@@ -66,6 +66,8 @@ _RESULTS = (
     "equivalence",
     "llm",
     "llm_levers",
+    "llm_published",
+    "llm_noise",
     "generate_functional",
     "generate_rtl",
     "silicon",
@@ -77,6 +79,7 @@ _PICTURES = (
     "montecarlo.png",
     "retention_map.png",
     *("waveform.png", "attention.png", "area.png", "retention.png", "llm.png", "llm_levers.png"),
+    *("llm_published.png", "llm_noise.png"),
     *("floorplan.png", "energy.png", "times.png", "history.png"),
 )
 
@@ -753,6 +756,80 @@ def _llm_levers() -> str:
     return _table(header, rows) + f"\nLayers {layers}.\n" + _provenance(result)
 
 
+def _llm_published() -> str:
+    result = _measured("llm_published")
+    rows = []
+    for row in result["rows"]:
+        shares = [f"{row[name]:.0%}" for name in ("recovered_least", "recovered_most")]
+        spread = f" ({' to '.join(shares)})" if len(row["losses"]) > 1 else ""
+        rows.append(
+            (
+                row["task"],
+                row["case"],
+                row["steps"],
+                f"{row['loss']:.3f}",
+                f"{row['perplexity']:.2f}",
+                f"{row['accuracy']:.1%}",
+                f"{row['recovered']:.0%}{spread}",
+            )
+        )
+    header = ("task", "attention", "steps", "loss", "perplexity", "right", "share of the gap")
+    seeds = len(result["seeds"])
+    steps = ", ".join(
+        f"{each['task']} {each['teacher_steps']}" for each in result["study"]["tasks"]
+    )
+    how = (
+        f"\nLoss in nats per prediction on held-out data; rows with a range are means of {seeds} "
+        f"seeds (least to most). The teacher's own steps: {steps}. "
+        f"{result['seconds']:.0f} s for everything.\n"
+    )
+    return _table(header, rows) + how + _provenance(result)
+
+
+def _llm_published_noise() -> str:
+    result = _measured("llm_published")
+    factors = result["study"]["factors"]
+    rows = []
+    for task, case in dict.fromkeys((row["task"], row["case"]) for row in result["noise"]):
+        of_case = [r for r in result["noise"] if (r["task"], r["case"]) == (task, case)]
+        shares = [
+            f"{r['recovered']:.0%} ({r['recovered_least']:.0%} to {r['recovered_most']:.0%})"
+            for r in of_case
+        ]
+        rows.append((task, case, *shares))
+    return _table(("task", "nonlinear cell", *(f"x {factor:g}" for factor in factors)), rows)
+
+
+def _llm_noise() -> str:
+    result = _measured("llm_noise")
+    study = result["study"]
+    rows = []
+    for case in study["cases"]:
+        cells = []
+        for factor in study["factors"]:
+            found = [r for r in result["rows"] if (r["case"], r["factor"]) == (case, factor)]
+            ratios = [f"{row['ratio']:.2f}" if row["ratio"] < 100 else "> 100" for row in found]
+            recovered = sum(row["recovered"] for row in found) / len(found)
+            share = f" ({recovered:.0%})" if recovered > -1 else ""
+            cells.append(" / ".join(ratios) + share)
+        rows.append((case, *cells))
+    header = ("not ideal", *(f"x {factor:g}" for factor in study["factors"]))
+    figures = result["figures"]
+    how = (
+        f"\nPerplexity over the ideal arrays', one value per set of devices, and the share of the "
+        f"gap of log-likelihood. {study['model']}, {result['layers']} layers mapped; teacher "
+        f"{result['teacher']:.1f}, ideal arrays {result['ideal']:.1f} "
+        f"({result['ideal_recovered']:.0%}), no attention in those layers {result['control']:.1f}; "
+        f"{study['tokens']} tokens of {study['text']}, context {study['context']}. Figures of "
+        f"`{study['device']}`: cell {figures['cell_gain_sigma']:.1%} and "
+        f"{figures['cell_offset_sigma_ua']:.2f} µA, read noise {figures['read_noise_ua']:.3f} µA, "
+        f"converters' gain {figures['score_gain_sigma']:.1%} and "
+        f"{figures['output_gain_sigma']:.1%}, offset {figures['score_offset_ua_clk']:.0f} and "
+        f"{figures['output_offset_ua_clk']:.0f} µA·clk.\n"
+    )
+    return _table(header, rows) + how + _provenance(result)
+
+
 def _generate() -> str:
     runs = [_measured(f"generate_{backend}") for backend in ("functional", "rtl")]
     rows = [
@@ -926,6 +1003,9 @@ def _parts() -> dict[str, Callable[[], str]]:
         "devices": _devices,
         "llm": _llm,
         "llm-levers": _llm_levers,
+        "llm-published": _llm_published,
+        "llm-published-noise": _llm_published_noise,
+        "llm-noise": _llm_noise,
         "generate": _generate,
     }
     for path in sorted((ROOT / "hw").glob("*.py")):
