@@ -1278,7 +1278,7 @@ class _AgeWatch:
         self._ages._elapsed = tick
         self._converting = self._reading = self._stale = False
         self._shown = (0, False)
-        self._bounds = [0, 0]  # of this clock and of the one before
+        self._bound = 0  # of the clock before
         self.risen = False  #: some column was past its budget
         bench.rewrites = _Rewrites(bench, sinks)
 
@@ -1298,8 +1298,8 @@ class _AgeWatch:
             self._shown = (self._shown[0], bool(stale))
         self._reading = bool(int(dut.s_axil_arvalid.value) and int(dut.s_axil_arready.value))
         if self._reading:
-            self._shown = (self._bounds[1], False)
-        self._bounds = [ages.oldest_bound, self._bounds[0]]
+            self._shown = (self._bound, False)
+        self._bound = ages.oldest_bound
         converting = bool(int(dut.ana_convert.value))
         if converting and not self._converting:
             masked = stale if bench.registers.model.words["control"] & 2 else set()
