@@ -1283,8 +1283,9 @@ class _AgeWatch:
         bench.rewrites = _Rewrites(bench, sinks)
 
     def flush(self) -> None:
-        """The window was flushed."""
+        """The window was flushed, some clocks ago."""
         self._ages._clear()
+        self._bound = 0
         self._bench.rewrites = _Rewrites(self._bench, self._sinks)
 
     def clock(self) -> None:
