@@ -24,6 +24,7 @@ def device_rows(presets: Sequence[DevicePreset]) -> list[tuple[str, ...]]:
     add("cubic residual, largest, µA", *(f"{p.residuals.polynomial_max_ua:.3g}" for p in presets))
     add("table residual, RMS, µA", *(f"{p.residuals.table_rms_ua:.2g}" for p in presets))
     add("table residual, largest, µA", *(f"{p.residuals.table_max_ua:.2g}" for p in presets))
+    add("change after the first of many reads, mV", *(f"{1e3 * _repeat_v(p):.2g}" for p in presets))
     add("slowest write, ns", *(f"{p.write_ns:.2f}" for p in presets))
     for i, row in enumerate(presets[0].leakage):
         figure = f"half an LSB lost at {row.temperature_c:g} °C after, s"
@@ -48,8 +49,12 @@ def device_rows(presets: Sequence[DevicePreset]) -> list[tuple[str, ...]]:
 
 
 def _ends(preset: DevicePreset) -> str:
-    table = preset.cell.i_out_ua or ()
-    return f"{table[0]:.2f} .. {table[-1]:.2f}"
+    low, high = preset.cell_model().current_ua([preset.levels_v[0], preset.levels_v[-1]])
+    return f"{low:.2f} .. {high:.2f}"
+
+
+def _repeat_v(preset: DevicePreset) -> float:
+    return (preset.pulses.repeat_v if preset.pulses else None) or 0.0
 
 
 def _read_fj(preset: DevicePreset) -> str:
