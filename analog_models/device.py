@@ -20,6 +20,7 @@ import numpy as np
 from analog_models.cell import Cell, PolynomialCell, TabulatedCell
 from analog_models.dac import Dac
 from analog_models.droop import Droop
+from analog_models.faults import ROOM_C
 from analog_models.quantity import Row, Rows, Section, decode, encode, quantity, text_of
 from analog_models.transfer import Transfer
 
@@ -68,10 +69,8 @@ class CellCurve(Section):
     """steady current at every stored and input voltage"""
     out_us: float | None = quantity("µS", low=0.0, optional=True)
     """output conductance that loads the line: largest over the levels"""
-    tc_per_k: float | None = quantity("1/K", optional=True)
-    """change of the current with temperature, relative to that at 27 °C"""
-    tc_ua_per_k: float | None = quantity("µA/K", optional=True)
-    """change with temperature that does not follow the current: its zero moves"""
+    tc_ua_per_k: Row | None = quantity("µA/K", axes=("v_store_v",), optional=True)
+    """change of the current with temperature, mean from 27 °C to the highest simulated"""
 
     def _check(self) -> None:
         self._check_both("v_store_v", "i_out_ua")
@@ -305,11 +304,17 @@ class DevicePreset(Section):
                 )
 
     # --- what the models take from it -------------------------------------------------------
-    def cell_model(self, *, polynomial: bool = False) -> Cell:
-        """The cell as a model: its table where there is one, or else (or if asked) its fit."""
+    def cell_model(self, *, polynomial: bool = False, temperature_c: float = ROOM_C) -> Cell:
+        """The cell as a model: its table where there is one, or else (or if asked) its fit.
+
+        A table follows the temperature as far as the preset says how; a fit is of 27 °C.
+        """
         if self.cell.v_store_v is None or self.cell.i_out_ua is None or polynomial:
             return PolynomialCell(coefficients=self.cell.coefficients_ua, v_mid_v=self.cell.v_mid_v)
-        return TabulatedCell(self.cell.v_store_v, self.cell.i_out_ua)
+        current = np.asarray(self.cell.i_out_ua)
+        if self.cell.tc_ua_per_k is not None:
+            current = current + np.asarray(self.cell.tc_ua_per_k) * (temperature_c - ROOM_C)
+        return TabulatedCell(self.cell.v_store_v, current)
 
     def dac(self) -> Dac:
         """The DAC that writes the levels."""

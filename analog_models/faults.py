@@ -64,7 +64,6 @@ class Faults:
     cell_out_us: float = 0.0  #: output conductance of a cell, which loads the line
     temperature_c: float = ROOM_C  #: of the device
     current_tc_per_k: float = 0.0  #: change of all cell currents, relative, from 27 °C
-    current_tc_ua_per_k: float = 0.0  #: change of all cell currents, the same for all, from 27 °C
     tau_activation_ev: float = 0.0  #: activation energy of leakage: tau falls with temperature
     seed: int = 0  #: picks the device
     noise_seed: int = 0  #: picks the noise
@@ -103,11 +102,6 @@ class Faults:
     def current_factor(self) -> float:
         """What temperature multiplies every cell current by."""
         return 1.0 + self.current_tc_per_k * (self.temperature_c - ROOM_C)
-
-    @property
-    def current_shift_ua(self) -> float:
-        """What temperature adds to every cell current."""
-        return self.current_tc_ua_per_k * (self.temperature_c - ROOM_C)
 
     @property
     def tau_factor(self) -> float:

@@ -20,10 +20,9 @@ ARRAY_STREAMS = {"key": 16, "value": 24}
 class CellCurrents:
     """Currents of the cells of one array of a device, by what they hold, for how long, and where.
 
-    A current is ``transfer * (factor * (I * (1 + gain) + offset) + shift)``: I that of the stored
-    voltage, the cell's own gain and offset, temperature's factor and shift, and the share that the
-    summing line lets through. It lies on the grid of all currents, so sums stay exact. Without
-    faults it is I.
+    A current is ``transfer * factor * (I * (1 + gain) + offset)``: I that of the stored voltage,
+    the cell's own gain and offset, temperature's factor, and the share that the summing line lets
+    through. It lies on the grid of all currents, so sums stay exact. Without faults it is I.
 
     Parameters
     ----------
@@ -67,9 +66,6 @@ class CellCurrents:
         if scale is None and factor != 1.0:
             scale = np.full((1, 1), factor)
         offset = None if offset_ua is None else offset_ua * factor
-        shift_ua = faults.current_shift_ua
-        if shift_ua:
-            offset = np.full((1, 1), shift_ua) if offset is None else offset + shift_ua
         if faults.line_ohm and faults.cell_out_us:
             # Array 1 sums over the rows of a column, array 2 over the columns of a sub-tile.
             cells = lines if array == "key" else columns
@@ -78,7 +74,7 @@ class CellCurrents:
             scale = share if scale is None else scale * share
             offset = None if offset is None else offset * share
         self._scale = None if scale is None else np.broadcast_to(scale, (tokens, lines))
-        self._offset_ua = None if offset is None else np.broadcast_to(offset, (tokens, lines))
+        self._offset_ua = offset
         self.ideal = scale is None and offset is None and self._dac_v is None
         #: Largest current of any cell at any age.
         self.i_max_ua = levels.i_max_ua

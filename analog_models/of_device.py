@@ -72,13 +72,11 @@ def head_of_device(
         score_jitter_sigma_clk=spread * (score.jitter_sigma_ns or 0.0) / device.lsb_ns,
         output_jitter_sigma_clk=spread * (output.jitter_sigma_ns or 0.0) / device.lsb_ns,
         temperature_c=temperature_c,
-        current_tc_per_k=device.cell.tc_per_k or 0.0,
-        current_tc_ua_per_k=device.cell.tc_ua_per_k or 0.0,
         seed=seed,
         noise_seed=seed,
     )
     fields: dict[str, Any] = {
-        "cell": device.cell_model(),
+        "cell": device.cell_model(temperature_c=temperature_c),
         "v_min_v": dac.v_min_v,
         "v_max_v": dac.v_max_v,
         "v_rest_v": min(max(rest_v, dac.v_min_v), dac.v_max_v),

@@ -205,10 +205,8 @@ def _cell_curve(campaign: Campaign, got: Mapping[str, Figures]) -> tuple[CellCur
     )
     grid_v = got["curve"]["v_store_v"]
     grid = np.array([np.interp(table_v, grid_v, column) for column in got["curve"]["i_ua"].T]).T
-    inside = (grid_v >= campaign.stored_v[0] - 1e-9) & (grid_v <= campaign.stored_v[-1] + 1e-9)
-    cold, hot = got["curve"]["i_ua"][inside, -1], got["hot curve"]["i_ua"][inside, -1]
-    gain, offset = np.polyfit(cold, hot, 1)
-    kelvin = HOT_C - ROOM_C
+    warmer = got["hot curve"]["i_ua"][:, -1] - got["curve"]["i_ua"][:, -1]
+    warmer = np.interp(table_v, grid_v, warmer) / (HOT_C - ROOM_C)
     curve = CellCurve(
         v_mid_v=v_mid,
         coefficients_ua=significant_row(coefficients),
@@ -217,8 +215,7 @@ def _cell_curve(campaign: Campaign, got: Mapping[str, Figures]) -> tuple[CellCur
         v_in_v=campaign.v_in_v,
         grid_ua=tuple(significant_row(row) for row in grid),
         out_us=significant(got["output conductance"]["out_us"].max(), 4),
-        tc_per_k=significant((gain - 1) / kelvin, 4),
-        tc_ua_per_k=significant(offset / kelvin, 4),
+        tc_ua_per_k=significant_row(warmer, 4),
     )
     return curve, residuals
 
