@@ -26,6 +26,7 @@ from hw.layer import Port
 from hw.params import HeadParams
 from hw.presets import PRESETS
 from sim.board_params import board_params, for_simulation
+from sim.device_figures import draw_converters, draw_currents, draw_droop
 from sim.devices import device_rows
 from sim.figures import draw_pipeline, packet_spans
 from sim.metrics import METRICS, read_rules
@@ -33,7 +34,7 @@ from sim.pipeline import interval_bounds, record_pipeline
 from sim.report import write_report
 from sim.results import ROOT, write_text_whole
 from sim.retention import RetentionStudy
-from sim.retention_map import table_rows
+from sim.retention_map import table_header, table_rows
 from sim.silicon import keep_libraries
 from synth.package import port_groups
 from synth.register_files import markdown_table
@@ -60,6 +61,7 @@ _RESULTS = (
     "retention_map",
     "montecarlo",
     "analog_energy",
+    "analog_energy_sky130-tt",
     "calibrate",
     "timing",
     "energy",
@@ -75,6 +77,7 @@ _RESULTS = (
     "emulation",
     "board_sim",
 )
+_CORNERS = ("tt", "ss", "ff")
 _PICTURES = (
     "montecarlo.png",
     "retention_map.png",
@@ -534,26 +537,36 @@ def _montecarlo() -> str:
 
 def _retention_map() -> str:
     result = _measured("retention_map")
-    header = ("tau", "window", "per token", "droop, LSB", "refresh within", "refresh, pJ per token")
-    note = "\n\\* is the time per token that the published decay assumes.\n"
-    return _table(header, table_rows(result)).replace(" *", " \\*") + note + _provenance(result)
+    note = (
+        "\nDroop in steps of the code; what does not hold has the refresh energy per token behind "
+        "it. \\* is the time per token that the published decay assumes.\n"
+    )
+    header = [name.replace("*", "\\*") for name in table_header(result)]
+    return _table(header, table_rows(result)) + note + _provenance(result)
 
 
 def _analog_energy() -> str:
-    result = _measured("analog_energy")
+    results = [_measured("analog_energy"), _measured("analog_energy_sky130-tt")]
     phases = ("write_pj", "integrate_pj", "convert_pj", "drive_pj", "readout_pj")
 
     def figures(row: dict[str, Any]) -> list[str]:
         return ["" if row.get(name) is None else f"{row[name]:.0f}" for name in phases]
 
     rows = [
-        (row["operands"], f"{row['q_mean_ns']:.2f}", f"{row['phi_mean_ns']:.2f}", *figures(row))
+        (
+            f"`{result['device']}`",
+            row["operands"],
+            f"{row['q_mean_ns']:.2f}",
+            f"{row['phi_mean_ns']:.2f}",
+            *figures(row),
+        )
+        for result in results
         for row in result["rows"]
     ]
-    rows.append(("published", "", "", *figures(result["published"])))
-    header = ("operands", "mean Q pulse, ns", "mean phi, ns")
+    rows.append(("as printed", "", "", "", *figures(results[0]["published"])))
+    header = ("device", "operands", "mean Q pulse, ns", "mean phi, ns")
     names = ("write and DACs, pJ", "Q.K, pJ", "phi, pJ", "phi.V, pJ", "counts, pJ")
-    return _table((*header, *names), rows) + _provenance(result)
+    return _table((*header, *names), rows) + "".join(map(_provenance, results))
 
 
 def _tokens() -> str:
@@ -945,7 +958,7 @@ def _block_interface(module: str, name: str) -> Callable[[], str]:
 
 
 def _devices() -> str:
-    presets = [resolve_device(f"sky130-{corner}") for corner in ("tt", "ss", "ff")]
+    presets = [resolve_device(f"sky130-{corner}") for corner in _CORNERS]
     header = ("figure", *(f"`{preset.name}`" for preset in presets))
     made = presets[0].provenance
     tools = f"ngspice {made['ngspice']}, sky130 {made['sky130']}, seed {made['seed']}"
@@ -1065,7 +1078,12 @@ def update_documents() -> list[Path]:
         if (report / name).exists():
             (ROOT / "docs" / "images").mkdir(parents=True, exist_ok=True)
             shutil.copyfile(report / name, ROOT / "docs" / "images" / name)
-    draw_pipeline(ROOT / "docs" / "images" / "pipeline", _pipeline())[1].unlink()
+    images = ROOT / "docs" / "images"
+    draw_pipeline(images / "pipeline", _pipeline())[1].unlink()
+    corners = [resolve_device(f"sky130-{corner}") for corner in _CORNERS]
+    draw_currents(images / "cell_current", corners)[1].unlink()
+    draw_droop(images / "cell_droop", corners[0])[1].unlink()
+    draw_converters(images / "converter_transfer", corners)[1].unlink()
     parts, changed = _parts(), []
     for path in _documents():
         before = path.read_text(encoding="utf-8")

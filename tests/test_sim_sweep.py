@@ -15,7 +15,7 @@ from analog_models.energy import level_power_uw, mean_pulse_ns, token_energy
 from analog_models.of_device import head_of_device
 from analog_models.presets import resolve_device
 from sim.analog_energy import PUBLISHED_PJ, run_energy
-from sim.retention_map import PUBLISHED_TOKEN_S, RetentionMap, run_map
+from sim.retention_map import PUBLISHED_TOKEN_S, RetentionMap, run_map, table_rows
 from sim.sweep import Point, collect, evaluate, grid, run_sweep, summary
 from sim.tokens import TokenSource, real_tokens
 
@@ -112,17 +112,58 @@ def test_energy_by_phase(tmp_path):
 
 def test_retention_map(tmp_path):
     study = RetentionMap()
-    assert study.holds_s(5e-3) == pytest.approx(5e-3 * math.log(7 / 6))
+    laws = {law.name: law for law in study.laws()}
+    fast = laws["τ = 0.005 s"]
+    assert fast.holds_s == pytest.approx(5e-3 * math.log(7 / 6))
     result = run_map(study, report_dir=tmp_path)
     assert (tmp_path / "retention_map.png").stat().st_size > 10_000
-    found = {(row["tau_s"], row["window"], row["token_s"]): row for row in result["rows"]}
-    published = found[5e-3, 1024, PUBLISHED_TOKEN_S]
+    found = {(row["law"], row["window"], row["token_s"]): row for row in result["rows"]}
+    assert len(found) == len(result["rows"]) == 6 * 4 * 5
+    published = found[fast.name, 1024, PUBLISHED_TOKEN_S]
     assert published["droop_lsb"] == pytest.approx(3.5 * (1 - math.exp(-1024 * 0.8e-6 / 5e-3)))
-    slow = found[5e-3, 1024, 1e-3]
-    assert not slow["holds"] and slow["refresh_s"] == study.holds_s(5e-3)
+    slow = found[fast.name, 1024, 1e-3]
+    assert not slow["holds"] and slow["refresh_s"] == fast.holds_s
     writes = 1024 * 1e-3 / slow["refresh_s"]
     assert slow["refresh_pj_per_token"] == pytest.approx(330.0 * writes)
     for row in result["rows"]:
-        assert row["holds"] == (row["window"] * row["token_s"] <= study.holds_s(row["tau_s"]))
+        law = laws[row["law"]]
+        assert row["holds"] == (row["window"] * row["token_s"] <= law.holds_s)
+        assert row["holds"] == (row["droop_lsb"] <= 0.5)
+    assert len(table_rows(result)) == 24
     with pytest.raises(ValueError, match="windows must hold positive values"):
         RetentionMap(windows=())
+    with pytest.raises(ValueError, match="devices must hold tables and energies of writes"):
+        RetentionMap(devices=("published",))
+
+
+@pytest.mark.parametrize("temperature_c", [27.0, 85.0])
+def test_retention_of_the_simulated_device(temperature_c):
+    """Half a step lost at the preset's retention, by the fastest level; a write's energy a cell."""
+    device = resolve_device("sky130-tt")
+    study = RetentionMap(tau_s=(1.0,), temperatures_c=(temperature_c,))
+    law = study.laws()[-1]
+    leak = device.leakage_at(temperature_c)
+    assert law.holds_s == leak.retention_s
+    assert law.droop_lsb(leak.retention_s) == pytest.approx(0.5, rel=0.01)
+    assert law.droop_lsb([0.0, 1e9]).tolist() == [
+        0.0,
+        pytest.approx((1.04 - leak.v_rest_v) / 0.12, rel=0.01),
+    ]
+    assert law.rewrite_pj == pytest.approx(128 * device.energy.write_pj)
+
+
+def test_energy_of_a_simulated_device(tmp_path):
+    """Every phase is known, and the products' are the sum over cells of simulated power."""
+    result = run_energy("sky130-tt", report_dir=tmp_path)
+    assert (tmp_path / "analog_energy_sky130-tt.json").exists()
+    device = resolve_device("sky130-tt")
+    rows = {row["operands"]: row for row in result["rows"]}
+    assert list(rows) == ["real tokens", "uniform"]
+    for row in rows.values():
+        assert min(value for name, value in row.items() if name != "operands") > 0
+        assert row["write_pj"] == pytest.approx(128 * device.energy.write_pj)
+        assert row["convert_pj"] == pytest.approx(1024 * device.energy.conversion_pj)
+    # Uniform operands: mean pulse times mean power of all levels, and the gates' edges.
+    per_cell = rows["uniform"]["integrate_pj"] / (1024 * 64)
+    mean = np.mean(device.energy.read_pj_per_ns) * rows["uniform"]["q_mean_ns"]
+    assert per_cell == pytest.approx(mean + device.energy.read_edge_pj * 15 / 16, rel=0.02)
