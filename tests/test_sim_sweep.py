@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import re
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -72,6 +76,64 @@ def test_a_killed_run_goes_on(tmp_path, monkeypatch):
     tables = [pq.read_table(tmp_path / f"{name}.parquet") for name in ("whole", "killed")]
     assert tables[0].equals(tables[1])
     assert [row["config_hash"] for row in whole] == [point.config_hash for point in points]
+
+
+_RUN = """
+import sys
+from pathlib import Path
+from sim.sweep import Point, grid, run_sweep
+points = grid(Point(device="sky130-tt", subtiles=2, columns=16), {}, devices=60)
+run_sweep(points, name="killed", folder=Path(sys.argv[1]), workers=0)
+"""
+
+
+def test_a_run_that_is_killed_for_good_goes_on(tmp_path):
+    """SIGKILL in mid-run; what is there stays, the rest follows, and the table is the same."""
+    points = grid(Point(device="sky130-tt", subtiles=2, columns=16), {}, devices=60)
+    process = subprocess.Popen([sys.executable, "-c", _RUN, str(tmp_path)])
+    deadline = time.monotonic() + 60
+    while not collect(points, tmp_path / "killed") and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    held = collect(points, tmp_path / "killed")
+    assert 0 < len(held) < len(points)
+    assert not (tmp_path / "killed.parquet").exists()
+    rows = run_sweep(points, name="killed", folder=tmp_path, workers=0)
+    assert rows == run_sweep(points, name="whole", folder=tmp_path, workers=0)
+    assert [row for row in rows if row["config_hash"] in {h["config_hash"] for h in held}] == held
+    tables = [pq.read_table(tmp_path / f"{name}.parquet") for name in ("whole", "killed")]
+    assert tables[0].equals(tables[1])
+
+
+def test_a_cluster_gives_the_same(tmp_path):
+    """A scheduler and a worker of their own, as `dask` starts them, and the same rows."""
+    points = grid(SMALL, {"columns": (8, 16)}, devices=3)
+    file = tmp_path / "scheduler.json"
+    common = ["--scheduler-file", str(file), "--no-dashboard"]
+    commands = (
+        ["scheduler", "--host", "127.0.0.1", "--port", "0", *common],
+        ["worker", "--nthreads", "1", "--no-nanny", "--local-directory", str(tmp_path), *common],
+    )
+    processes = []
+    try:
+        for command in commands:
+            log = (tmp_path / f"{command[0]}.log").open("w")
+            line = [sys.executable, "-m", "dask", *command]
+            processes.append(subprocess.Popen(line, stdout=log, stderr=subprocess.STDOUT))
+            log.close()
+            deadline = time.monotonic() + 60
+            while not file.exists() and time.monotonic() < deadline:
+                time.sleep(0.05)
+        address = json.loads(file.read_text())["address"]
+        assert address.startswith("tcp://127.0.0.1:")
+        rows = run_sweep(points, name="cluster", folder=tmp_path, scheduler=address)
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+            process.wait(timeout=30)
+    assert rows == run_sweep(points, name="here", folder=tmp_path, workers=0)
+    assert "Registered to" in (tmp_path / "worker.log").read_text()
 
 
 def test_summary_and_grid():
