@@ -764,6 +764,19 @@ async def _shots(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) 
         traffic.good(QUERY, Shot())
         traffic.good(QUERY, Shot(accumulate=True))
         await bench.settle()
+    # One lane alone at its limit, in every slot.
+    for lane in range(p.lanes):
+        traffic.good(FLUSH)
+        for _ in range(p.columns + 1):
+            tag = traffic.tag()
+            for head in range(p.heads):
+                v = [2 ** (p.kv_bits - 1)] * p.lanes
+                v[lane] = 2**p.kv_bits - 1
+                bench.send(WRITE, tag, head=head, k=[2**p.kv_bits - 1] * p.rows, v=v)
+        traffic.extreme(QUERY, Shot(shift=3))
+        for at in range(12):
+            traffic.extreme(QUERY, Shot(shift=3, accumulate=at % 4 != 3))
+        await bench.settle()
     await bench.soft_reset()
     traffic.good(BOTH, Shot(accumulate=True))  # onto nothing
     await bench.settle()
