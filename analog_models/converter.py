@@ -169,12 +169,14 @@ class SignedChargeToPulse:
         is trunc(2 |x|) - trunc(|x|), without a sum that would have to be rounded. ``half`` is
         scratch space.
         """
+        # The sign is the charge's, also of a pulse that only jitter makes.
+        negative = np.asarray(charge) < 0.0 if jitter_clk is not None else np.False_
         out = np.divide(charge, self.charge_per_count * ticks_per_clk, out=out)
         if self.transfer is not None:
             out[...] = self.transfer.length(out)
         if jitter_clk is not None:
             length = np.maximum(np.abs(out) + jitter_clk, 0.0)
-            np.copyto(out, np.where(out < 0.0, -length, length))
+            np.copyto(out, np.where(negative, -length, length))
         np.clip(out, -float(self.count_max), float(self.count_max), out=out)
         half = np.trunc(out, out=half)
         np.add(out, out, out=out)

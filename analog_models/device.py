@@ -264,6 +264,8 @@ class DevicePreset(Section):
                 raise TypeError(f"{name} must be a str, not {value!r}")
             if not value:
                 raise ValueError(f"{name} must not be empty, not {value!r}")
+        if not isinstance(self.provenance, Mapping):
+            raise TypeError(f"provenance must be a mapping, not {self.provenance!r}")
         for key, value in self.provenance.items():
             if not isinstance(value, str):
                 raise TypeError(f"provenance.{key} must be a str, not {value!r}")

@@ -34,7 +34,7 @@ __all__ = ["Point", "collect", "draw_sweep", "evaluate", "grid", "run_sweep", "s
 
 Ints = NDArray[np.int64]
 
-SALT = "sweep-2"  #: part of every hash: changes when a point's figures would
+SALT = "sweep-3"  #: part of every hash: changes when a point's figures would
 CALIBRATION = 64  #: known queries that trims are estimated from
 HELD_OUT = 64  #: other queries, which errors are of
 BATCH = 5  #: points of one task: what a kill may lose

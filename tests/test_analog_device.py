@@ -60,6 +60,11 @@ def test_speeds_agree_on_simulated_devices(name, temperature_c, token_s, spread,
         token_s=token_s,
         **TINY,
     )
+    if spread:  # jitter that makes pulses where the transfer has none
+        faults = dataclasses.replace(
+            params.faults, output_jitter_sigma_clk=0.8, score_jitter_sigma_clk=0.5
+        )
+        params = dataclasses.replace(params, faults=faults)
     q, k, v = codes_of(params, params.window, seed)
     period = 0 if token_s is None else 16 * params.tick_clk
     stepped, functional, batched = SteppedHead(params), FunctionalHead(params), BatchedHead(params)

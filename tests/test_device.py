@@ -83,6 +83,7 @@ def swap(path, keys):
             r"score_converter\.saturation_ua must be above 0",
         ),
         (put([1.0]), ("energy", "read_pj_per_ns", "value"), r"energy\.read_pj_per_ns must hold 8"),
+        (put(None), ("provenance",), r"provenance must be a mapping, not None"),
         (put("other"), ("format",), r"format must be 'gaincell-device-2', not 'other'"),
     ],
 )
