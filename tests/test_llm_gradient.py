@@ -1,18 +1,14 @@
 """Gradients through the arrays: the same numbers as without, and those of plain tensors."""
 
-import dataclasses
-
 import pytest
 
 torch = pytest.importorskip("torch")
 torch.set_num_threads(1)  # tests run two at a time
 pytest.importorskip("transformers")
 
-from sim.llm.adaptable import LEARNT, AdaptableLayer  # noqa: E402
-from sim.llm.arrays import ArrayParams, Shot, counts, hide  # noqa: E402
+from sim.llm.arrays import ArrayParams, Shot  # noqa: E402
 from sim.llm.gradient import Stored, passes, rounded, straight  # noqa: E402
-from sim.llm.mapping import calibrate, compensation, nearest  # noqa: E402
-from sim.llm.recipe import Recipe  # noqa: E402
+from sim.llm.mapping import compensation, nearest  # noqa: E402
 
 SIZE, TOKENS, COMPENSATION = 8, 70, 3
 
