@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sim.llm.attention import MeanAttention
 from sim.llm.gradient import Stored, passes, rounded, straight
 from sim.llm.mapping import LEVEL_MAX, LayerMap
 
-__all__ = ["LEARNT", "AdaptableLayer"]
+__all__ = ["LEARNT", "AdaptableLayer", "AdaptableMean"]
 
 #: Fields of a map that learn; matrices and saturation currents of results stay as mapped.
 LEARNT = ("top", "shot_start", "shot_weight", "s_sat_ua", "norm", "prior", "mean_output")
@@ -92,3 +93,25 @@ def attend(layer: LayerMap, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         first=k.shape[-2] - q.shape[-2] - sinks,
     )
     return layer.decode(layer.total(list(sums)), threshold, q, k, v)
+
+
+class AdaptableMean(nn.Module):
+    """The control, with mean outputs that learn.
+
+    Parameters
+    ----------
+    layer
+        Where they start.
+    """
+
+    def __init__(self, layer: MeanAttention) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(layer.mean.clone())
+
+    def map(self) -> MeanAttention:
+        """The control as it is now."""
+        return MeanAttention(self.mean)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """The mean outputs."""
+        return self.map().attend(q, k, v)

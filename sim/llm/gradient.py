@@ -18,9 +18,10 @@ from torch import Tensor
 
 from sim.llm.arrays import ArrayParams, Shot, counts, hide, laps
 
-__all__ = ["Stored", "passes", "rounded", "straight"]
+__all__ = ["Stored", "divided", "passes", "rounded", "straight"]
 
 _QUERIES = 256  # of a tile of the backward pass
+_LEAST = 0.3  # sum of weights that gradients are divided by at least
 
 
 class _Straight(torch.autograd.Function):
@@ -42,6 +43,26 @@ def straight(soft: Tensor, hard: Tensor) -> Tensor:
 def rounded(x: Tensor) -> Tensor:
     """Nearest integer, with the gradient of ``x``."""
     return straight(x, torch.round(x.detach()))
+
+
+class _Divided(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, out: Tensor, weight: Tensor) -> Tensor:
+        mean = out / weight
+        ctx.save_for_backward(mean, weight)
+        return mean
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor]:
+        mean, weight = ctx.saved_tensors
+        by_out = grads[0] / weight.clamp(min=_LEAST)
+        return by_out, -(by_out * mean).sum(-1, keepdim=True)
+
+
+def divided(out: Tensor, weight: Tensor) -> Tensor:
+    """``out / weight``; where hardly a pulse was, gradients stay in bounds."""
+    mean: Tensor = _Divided.apply(out, weight)
+    return mean
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,6 +38,7 @@ from scipy.optimize import least_squares
 from torch import Tensor
 
 from sim.llm.arrays import Shot, Statistics, counts, scores_ua
+from sim.llm.gradient import divided
 from sim.llm.recipe import Recipe
 
 __all__ = ["LEVEL_MAX", "LayerMap", "calibrate", "lost", "softmax_attention"]
@@ -51,6 +52,7 @@ _RATIO = 11.0  # most of two shots' weights: a shift by 3, and a little of A_sat
 _SWEEPS = 2  # of coordinate descent over a column's rows
 _BLOCK = 16  # rows whose changes reach the other rows together
 LEVEL_MAX = 255  #: highest level of a saturation current, in µA
+FEATURES = 6  #: of a query that its largest score is predicted from
 _SKIP = 16  # queries at the start of a sequence that see too few tokens to learn from
 _PRIORS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 30.0)  # weight of the mean output: tried
 _A_SAT_UA = (10.0, 15.0, 22.0, 32.0, 48.0, 72.0, 110.0)  # A_sat: tried
@@ -185,7 +187,7 @@ class LayerMap:
     value_map: Tensor  #: centred value to currents, (G, D, D); folds into the projection
     value_back: Tensor  #: currents to value, (H, D, D); folds into the output projection
     gain_ua: Tensor  #: µA per unit of score, (H,)
-    top: Tensor  #: prediction of the largest score from the features, (H, 4)
+    top: Tensor  #: prediction of the largest score from the features, (H, features)
     shot_weight: Tensor  #: (H, shots)
     shot_start: Tensor  #: where phi begins, from the predicted largest score on, (H, shots)
     s_sat_ua: Tensor  #: (H, shots), in steps of 1 µA
@@ -266,15 +268,18 @@ class LayerMap:
         return torch.einsum("bhtd,hd->bht", q, mean) * self.scale
 
     def features(self, q: Tensor, k: Tensor) -> Tensor:
-        """What the largest score of a query is predicted from, (batch, H, queries, 4)."""
+        """What the largest score of a query is predicted from, (batch, H, queries, features)."""
         common = self.common(q)
         if not self.recipe.predict:
             one = torch.ones_like(common)
-            return torch.stack([one, 0 * one, 0 * one, 0 * one], dim=-1)
+            return torch.stack([one, *[0 * one] * (FEATURES - 1)], dim=-1)
         own = self._per_query_head(k[..., k.shape[-2] - q.shape[-2] :, :])
         own = (q * own).sum(-1) * self.scale - common
         length = (q @ self.query_map).norm(dim=-1) / self.recipe.arrays.q_max
-        return torch.stack([torch.ones_like(common), common, length, own], dim=-1)
+        index = torch.arange(k.shape[-2] - q.shape[-2], k.shape[-2])
+        seen = torch.log1p(index.clamp(max=self.recipe.window).float()).expand_as(common)
+        few = torch.rsqrt(1 + index.float()).expand_as(common)
+        return torch.stack([torch.ones_like(common), common, length, own, seen, few], dim=-1)
 
     def threshold(self, q: Tensor, k: Tensor) -> Tensor:
         """Predicted largest score of each query, the mean key's taken out."""
@@ -366,7 +371,7 @@ class LayerMap:
             own = torch.exp(score.clamp(max=30.0)) * (index[:, None] >= torch.arange(sinks))
             out = out + own @ values
             weight = weight + own.sum(-1)
-        return out / weight[..., None]
+        return divided(out, weight[..., None])
 
 
 # --- calibration --------------------------------------------------------------------------------
@@ -532,7 +537,7 @@ def calibrate(
         recipe=recipe,
         scale=scale,
         **_arrays_of_layer(q, k, v, gram, scale, recipe),
-        top=torch.zeros(heads, 4),
+        top=torch.zeros(heads, FEATURES),
         shot_weight=blank,
         shot_start=blank,
         s_sat_ua=blank + 1,

@@ -30,7 +30,7 @@ class Recipe:
     """
 
     shots: int = 2  #: passes per query: pieces of the piecewise-linear exponential
-    sinks: int = 1  #: first tokens of a sequence that the host attends to by itself
+    sinks: int = 4  #: first tokens of a sequence that the host attends to by itself
     compensation_rows: int = 8  #: rows at full width that make unsigned queries signed
     bias_rows: int = 12  #: rows of fixed codes that set each query's threshold
     norm_lanes: int = 4  #: lanes of fixed codes that return the sum of phi
