@@ -31,10 +31,11 @@ from torch import Tensor, nn
 from analog_models.params import check_int
 from sim.llm.adaptable import AdaptableLayer, AdaptableMean
 from sim.llm.adapted import Adapted, compress, expand
-from sim.llm.attention import attach, attention_layers
+from sim.llm.attention import MeanAttention, attach, attention_layers
 from sim.llm.distil import divergence
-from sim.llm.evaluate import CALIBRATION, HELD_OUT, calibration_ids
+from sim.llm.evaluate import HELD_OUT, calibration_ids
 from sim.llm.lowrank import freeze
+from sim.llm.mapping import LayerMap
 from sim.llm.model import SMOLLM2, LanguageModel
 from sim.llm.pipeline import map_model, mean_control
 from sim.llm.recipe import Recipe
@@ -349,9 +350,6 @@ def adapt(
 
 def adaptable(layer: Any) -> Any:
     """A layer that learns, for one that can."""
-    from sim.llm.attention import MeanAttention
-    from sim.llm.mapping import LayerMap
-
     if isinstance(layer, LayerMap):
         return AdaptableLayer(layer)
     return AdaptableMean(layer) if isinstance(layer, MeanAttention) else layer
@@ -388,6 +386,3 @@ def _restore(pair: _Pair, optimiser: Any, tensors: dict[str, Tensor]) -> None:
         parts = ("step", "exp_avg", "exp_avg_sq")
         if f"step/{name}" in tensors:
             optimiser.state[parameter] = {part: tensors[f"{part}/{name}"] for part in parts}
-
-
-_ = CALIBRATION

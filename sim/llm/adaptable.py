@@ -14,15 +14,16 @@ from sim.llm.mapping import LEVEL_MAX, LayerMap
 
 __all__ = ["LEARNT", "AdaptableLayer", "AdaptableMean"]
 
-#: Fields of a map that learn; matrices and saturation currents of results stay as mapped.
-LEARNT = ("top", "shot_start", "shot_weight", "s_sat_ua", "norm", "prior", "mean_output")
+#: Fields of a map that learn. Matrices stay as mapped; so do the weights of shots and A_sat, for
+#: a device adds shots up after shifts.
+LEARNT = ("top", "shot_start", "s_sat_ua", "norm", "prior", "mean_output")
 
 
 class AdaptableLayer(nn.Module):
     """A layer's map, with parameters in the place of its small tensors.
 
-    Weights that have to be positive, and saturation currents, learn as factors: ``exp`` of the
-    parameter times what was mapped. Saturation currents stay whole µA.
+    S_sat and the weight of the mean output learn as factors, ``exp`` of the parameter times what
+    was mapped; S_sat stays whole µA.
 
     Parameters
     ----------
@@ -57,7 +58,7 @@ class AdaptableLayer(nn.Module):
         return attend(layer, q, k, v)
 
 
-_FACTORS = ("shot_weight", "s_sat_ua", "prior")
+_FACTORS = ("s_sat_ua", "prior")
 
 
 def attend(layer: LayerMap, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

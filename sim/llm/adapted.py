@@ -6,14 +6,13 @@ factors. Training starts from what the file can hold, so that nothing is lost by
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -24,7 +23,9 @@ from sim.llm.mapping import LayerMap
 from sim.llm.model import LanguageModel
 from sim.llm.recipe import Recipe
 
-__all__ = ["Adapted", "compress", "expand", "load_adapted"]
+__all__ = ["DATA", "Adapted", "compress", "expand", "load_adapted"]
+
+DATA = Path(__file__).parent / "data"  #: files of adapted models that are part of the package
 
 _MATRICES = ("key_map", "query_map", "moment", "value_map", "value_back")
 _MEAN = "control_mean"
@@ -103,6 +104,22 @@ class Adapted:
         merge(model.model, self.learnt)
         model.attach(self.layers)
 
+    @contextmanager
+    def merged(self, model: LanguageModel) -> Iterator[None]:
+        """`apply`, and afterwards the model's own weights again."""
+        owners = {name.rpartition(".")[0] for name in self.learnt}
+        kept = {
+            name: parameter.detach().clone()
+            for name, parameter in model.model.named_parameters()
+            if name.rpartition(".")[0] in owners
+        }
+        try:
+            self.apply(model)
+            yield
+        finally:
+            for name, value in kept.items():
+                model.model.get_parameter(name).data.copy_(value)
+
     def save(self, path: Path) -> None:
         """Write a safetensors file and, beside it, its history as JSON."""
         tensors, scales = compress(self.layers)
@@ -148,6 +165,3 @@ def load_adapted(path: Path, model: LanguageModel) -> Adapted:
         if name.startswith("update/")
     }
     return Adapted(**history, layers=[*layers], learnt=learnt)
-
-
-_ = dataclasses, torch
