@@ -77,7 +77,8 @@ class AdaptStudy:
     half: bool = True  #: products with the model's weights in bfloat16
     control: bool = False  #: mean outputs in the place of the arrays
     every: int = 1  #: layers that are replaced: each one, or every so many
-    recipe: Recipe = field(default_factory=Recipe)  #: of the mapping
+    #: of the mapping
+    recipe: Recipe = field(default_factory=lambda: Recipe(sinks=4, position=True))
 
     def __post_init__(self) -> None:
         check_int("steps", self.steps, 1, 10**6)

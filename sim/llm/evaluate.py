@@ -63,7 +63,7 @@ CASES: tuple[Case, ...] = (
     Case(name="mapped, one more bit of result", recipe=Recipe(count_bits=5)),
     Case(name="mapped, one shot", recipe=Recipe(shots=1)),
     Case(name="mapped, three shots", recipe=Recipe(shots=3), contexts=(256, 1024)),
-    Case(name="mapped, one sink on the host", recipe=Recipe(sinks=1)),
+    Case(name="mapped, four sinks on the host", recipe=Recipe(sinks=4)),
     Case(name="mapped, sinks in the array", recipe=Recipe(sinks=0)),
 )  # fmt: skip
 
@@ -74,7 +74,7 @@ LEVERS: dict[str, Recipe] = {
     "three shots": Recipe(shots=3),
     "four shots": Recipe(shots=4),
     "no sinks on the host": Recipe(sinks=0),
-    "one sink on the host": Recipe(sinks=1),
+    "four sinks on the host": Recipe(sinks=4),
     "a threshold per head": Recipe(predict=False),
     "no balance": Recipe(balance=False),
     "key codes one by one": Recipe(joint=False),

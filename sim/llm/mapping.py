@@ -554,6 +554,8 @@ def calibrate(
     features = layer.features(q, k)
     learnt = features[:, :, _SKIP:]
     used = learnt.abs().sum((0, 1, 2)) > 0
+    if not recipe.position:
+        used[-2:] = False
     top = torch.zeros(heads, learnt.shape[-1])
     for h in range(heads):
         x, y = learnt[:, h].flatten(0, 1)[:, used], largest[:, h].flatten()

@@ -43,9 +43,7 @@ def draw_evaluation(path: Path, result: Mapping[str, Any]) -> Path:
     axis.set_yticks(range(len(cases)), [f"{case} ({context})" for case, context in cases])
     axis.tick_params(axis="y", labelsize=8)
     axis.invert_yaxis()
-    axis.set_xlabel(
-        "perplexity over the teacher's (marks: texts; dashed: 1.25, 1.6)"
-    )
+    axis.set_xlabel("perplexity over the teacher's (marks: texts; dashed: 1.25, 1.6)")
     return _save(figure, path)
 
 

@@ -30,7 +30,7 @@ class Recipe:
     """
 
     shots: int = 2  #: passes per query: pieces of the piecewise-linear exponential
-    sinks: int = 4  #: first tokens of a sequence that the host attends to by itself
+    sinks: int = 1  #: first tokens of a sequence that the host attends to by itself
     compensation_rows: int = 8  #: rows at full width that make unsigned queries signed
     bias_rows: int = 12  #: rows of fixed codes that set each query's threshold
     norm_lanes: int = 4  #: lanes of fixed codes that return the sum of phi
@@ -38,6 +38,7 @@ class Recipe:
     balance: bool = True  #: equalise queries against keys, values against the output projection
     joint: bool = True  #: choose the key codes of a column together, not each by itself
     predict: bool = True  #: a threshold per query from what the host knows, not one per head
+    position: bool = False  #: predict it from the query's position, too
     clip: float = 0.98  #: quantile of magnitudes at which queries, keys and values clip
     window: int = 1024  #: tokens a head holds
     columns: int = 64  #: tokens of one sub-tile
