@@ -33,7 +33,8 @@
 #   make analog-energy              energy of a token in the arrays, against the published figures
 #   make montecarlo DEVICE=sky130-tt DEVICES=1000   error of attention over devices, before and after
 #                                   trim; resumable; `gaincell sweep` for any other grid
-#   make characterise [QUICK=1]     gain cell and converter in SPICE; device presets of each corner
+#   make characterise [QUICK=1]     gain cell and converter in SPICE; device presets of each corner;
+#                                   CHECK=1 compares the committed ones with fit and simulation
 #   make bench                      speed ratios against named limits
 #   make formal / formal-full       proofs, two at a time; the latter at every size, with every bug
 #   make mutants                    mutation campaign
@@ -178,7 +179,7 @@ mutants: .venv/.ready
 	$(GAINCELL) mutants --count $(MUTANTS) --seed $(SEED)
 
 characterise: .venv/.ready
-	$(GAINCELL) characterise $(if $(QUICK),--quick)
+	$(GAINCELL) characterise $(if $(QUICK),--quick) $(if $(CHECK),--check)
 
 lint: .venv/.ready
 	$(PYTHON) -m ruff check

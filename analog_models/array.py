@@ -97,7 +97,7 @@ class CellArray(ABC):
         else:
             self._now += 1
             self._born[token] = self._now
-        if self._cells.levels.decay_per_token:
+        if self._cells.levels.leaks:
             self._stale = True
         else:
             fresh = np.zeros(1, dtype=np.intp)

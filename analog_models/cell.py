@@ -140,6 +140,11 @@ class TabulatedCell:
                 ky=min(3, self.vin_v.size - 1),
             )
 
+    @property
+    def range_v(self) -> tuple[float, float]:
+        """Stored voltages that the table holds between."""
+        return float(self.vstore_v[0]), float(self.vstore_v[-1])
+
     @classmethod
     def from_npz(cls, path: str | Path) -> TabulatedCell:
         """Read a grid from a NumPy archive with the arrays vstore_v, vin_v and i_out_ua.

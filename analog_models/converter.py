@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analog_models.dac import CURRENT_GRID
+from analog_models.transfer import Transfer
 
 __all__ = ["PHI_GRID", "ChargeToPulse", "SignedChargeToPulse", "check_exact"]
 
@@ -36,6 +37,18 @@ def _check_saturation(name: str, value: object) -> None:
         raise ValueError(f"{name} must be positive and finite, not {value!r}")
 
 
+def _check_transfer(transfer: object, longest: int) -> None:
+    if transfer is None:
+        return
+    if not isinstance(transfer, Transfer):
+        raise TypeError(f"transfer must be a Transfer or None, not {transfer!r}")
+    if transfer.charge[0] > 0 or transfer.charge[-1] < longest:
+        raise ValueError(
+            f"transfer must span the charges of all pulses, 0..{longest} counts, "
+            f"not {transfer.charge[0]!r}..{transfer.charge[-1]!r}"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class ChargeToPulse:
     """Turns a column's charge into a phi pulse: a HardSigmoid in the time domain.
@@ -50,10 +63,12 @@ class ChargeToPulse:
 
     q_bits: int = 4  #: query code width; the longest pulse lasts 2**q_bits - 1 clocks
     s_sat_ua: float = 80.0  #: mean current over the longest query pulse that saturates
+    transfer: Transfer | None = None  #: pulse over charge, both in clocks; None is ideal
 
     def __post_init__(self) -> None:
         _check_bits("q_bits", self.q_bits)
         _check_saturation("s_sat_ua", self.s_sat_ua)
+        _check_transfer(self.transfer, self.q_max)
 
     @property
     def q_max(self) -> int:
@@ -68,6 +83,8 @@ class ChargeToPulse:
         ``jitter_clk`` is added to the pulses that there are; none gets longer than the longest.
         """
         out = np.divide(charge, self.s_sat_ua, out=out)
+        if self.transfer is not None:
+            out[...] = self.transfer.length(out)
         np.clip(out, 0.0, float(self.q_max), out=out)
         if jitter_clk is not None:
             pulses = out > 0.0
@@ -99,11 +116,13 @@ class SignedChargeToPulse:
     q_bits: int = 4  #: query code width; the longest phi pulse lasts 2**q_bits - 1 clocks
     count_bits: int = 4  #: magnitude bits of the count
     a_sat_ua: float = 40.0  #: mean current over the longest phi pulse that saturates
+    transfer: Transfer | None = None  #: pulse over charge, both in counts; None is ideal
 
     def __post_init__(self) -> None:
         _check_bits("q_bits", self.q_bits)
         _check_bits("count_bits", self.count_bits)
         _check_saturation("a_sat_ua", self.a_sat_ua)
+        _check_transfer(self.transfer, self.count_max)
 
     @property
     def count_max(self) -> int:
@@ -120,7 +139,8 @@ class SignedChargeToPulse:
 
         ``jitter_clk`` is added to them; none gets shorter than nothing.
         """
-        length: Floats = np.abs(charge / self.charge_per_count)
+        length: Floats = charge / self.charge_per_count
+        length = np.abs(length if self.transfer is None else self.transfer.length(length))
         return length if jitter_clk is None else np.maximum(length + jitter_clk, 0.0)
 
     def high(self, length_clk: Floats, clock: int) -> NDArray[np.bool_]:
@@ -150,6 +170,8 @@ class SignedChargeToPulse:
         scratch space.
         """
         out = np.divide(charge, self.charge_per_count * ticks_per_clk, out=out)
+        if self.transfer is not None:
+            out[...] = self.transfer.length(out)
         if jitter_clk is not None:
             length = np.maximum(np.abs(out) + jitter_clk, 0.0)
             np.copyto(out, np.where(out < 0.0, -length, length))

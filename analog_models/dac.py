@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from analog_models.cell import V_MID_V, Cell
+from analog_models.droop import Droop
 
 __all__ = ["CURRENT_GRID", "DECAY_LAWS", "Dac", "LevelCurrents", "level_currents", "snap_ua"]
 
@@ -79,15 +82,12 @@ def level_currents(
 ) -> Floats:
     """Currents of all levels at the ages given, snapped to the grid: ``(ages, levels)`` in µA.
 
-    With the law "voltage" the stored deviation from ``v_rest_v`` decays, as charge does; with
-    "current" the whole current does, its constant term included.
+    Parameters are those of `LevelCurrents`.
     """
-    fade = np.exp(np.asarray(ages, dtype=np.float64) * -decay_per_token)[:, np.newaxis]
-    if decay_law == "current":
-        return snap_ua(fade * cell.current_ua(dac.levels_v))
-    v_store_v = v_rest_v + fade * (dac.levels_v - v_rest_v)
-    # Rounding may carry a fresh level a hair out of the cell's range.
-    return snap_ua(cell.current_ua(np.clip(v_store_v, dac.v_min_v, dac.v_max_v)))
+    currents = LevelCurrents(
+        cell, dac, decay_per_token=decay_per_token, decay_law=decay_law, v_rest_v=v_rest_v
+    )
+    return snap_ua(currents.faded(dac.levels_v, np.asarray(ages)[:, np.newaxis]))
 
 
 class LevelCurrents:
@@ -108,6 +108,12 @@ class LevelCurrents:
         "voltage" or "current".
     v_rest_v
         Stored voltage that leakage leads to.
+    written_v
+        Stored voltage of every code once its write has ended, rising; None is the DAC's.
+    droop
+        Law of fading instead of the exponential's.
+    step_s
+        Length of a step of age in s; used with ``droop``.
 
     Raises
     ------
@@ -125,6 +131,9 @@ class LevelCurrents:
         decay_per_token: float = 0.0,
         decay_law: str = "voltage",
         v_rest_v: float = V_MID_V,
+        written_v: Sequence[float] | None = None,
+        droop: Droop | None = None,
+        step_s: float = 0.0,
     ) -> None:
         check_decay(decay_per_token, decay_law)
         self.cell = cell
@@ -132,10 +141,25 @@ class LevelCurrents:
         self.v_rest_v = float(v_rest_v)
         self.decay_per_token = float(decay_per_token)
         self.decay_law = decay_law
-        between = cell.current_ua(np.linspace(dac.v_min_v, dac.v_max_v, 1025))
+        self.droop = droop
+        self._step_s = float(step_s)
+        self.leaks = bool(decay_per_token) or droop is not None  #: currents change with age
+        #: Stored voltage of every code once written.
+        self.written_v: Floats = dac.levels_v
+        if written_v is not None:
+            self.written_v = np.asarray(written_v, dtype=np.float64)
+        self._written_error_v = self.written_v - dac.levels_v
+        reached = np.concatenate(
+            [self.written_v, dac.levels_v, () if droop is None else droop.range_v]
+        )
+        # What lies beyond the cell's table is at its end; rounding, too, may carry a level there.
+        low, high = getattr(cell, "range_v", (-math.inf, math.inf))
+        self._low_v = float(max(reached.min(), low))
+        self._high_v = float(min(reached.max(), high))
+        between = cell.current_ua(np.linspace(self._low_v, self._high_v, 1025))
         if not np.isfinite(between).all():
             raise ValueError(
-                f"cell must give finite currents over {dac.v_min_v:g}..{dac.v_max_v:g} V, "
+                f"cell must give finite currents over {self._low_v:g}..{self._high_v:g} V, "
                 f"not {cell!r}"
             )
         self.fresh: Floats = self._block(0, 1)[0]  #: currents of newly written levels
@@ -144,20 +168,31 @@ class LevelCurrents:
         self._table: Floats = self.fresh[np.newaxis]
         # Past this age nothing but the end state is left, to the last bit.
         self._oldest = math.ceil(50.0 / decay_per_token) if decay_per_token else 0
+        if droop is not None:
+            self._oldest = math.ceil(droop.end_s / step_s)
+
+    def faded(self, start_v: Floats, ages: NDArray[Any]) -> Floats:
+        """Currents in µA of cells that were written to ``start_v`` so many steps of age ago.
+
+        The arguments broadcast against each other. With the law "voltage" the stored deviation
+        from ``v_rest_v`` decays, as charge does; with "current" the whole current does, its
+        constant term included.
+        """
+        if self.droop is not None:
+            v_store_v = self.droop.stored_v(start_v, ages * self._step_s)
+        else:
+            fade = np.exp(np.asarray(ages, dtype=np.float64) * -self.decay_per_token)
+            if self.decay_law == "current":
+                return np.asarray(fade * self.cell.current_ua(start_v), dtype=np.float64)
+            v_store_v = self.v_rest_v + fade * (start_v - self.v_rest_v)
+        return self.cell.current_ua(np.clip(v_store_v, self._low_v, self._high_v))
 
     def _block(self, start: int, stop: int) -> Floats:
-        return level_currents(
-            self.cell,
-            self.dac,
-            np.arange(start, stop),
-            decay_per_token=self.decay_per_token,
-            decay_law=self.decay_law,
-            v_rest_v=self.v_rest_v,
-        )
+        return snap_ua(self.faded(self.written_v, np.arange(start, stop)[:, np.newaxis]))
 
     def table(self, ages: int) -> Floats:
         """Currents of at least the ages 0..ages-1, one row each (one row only without decay)."""
-        if not self.decay_per_token:
+        if not self.leaks:
             return self._table
         if self._table.shape[0] < ages:
             start = self._table.shape[0] // self._BLOCK * self._BLOCK
@@ -168,7 +203,7 @@ class LevelCurrents:
 
     def at(self, ages: NDArray[np.intp], codes: NDArray[np.intp]) -> Floats:
         """Look up currents: row i of ``codes (n, m)`` is ``ages[i]`` steps old."""
-        if not self.decay_per_token:
+        if not self.leaks:
             return np.take(self.fresh, codes)
         ages = np.minimum(ages, self._oldest)
         table = self.table(int(ages.max(initial=0)) + 1)
@@ -177,17 +212,14 @@ class LevelCurrents:
     def off_level(self, ages: NDArray[np.intp], codes: NDArray[np.intp], error_v: Floats) -> Floats:
         """Currents of cells that were written ``error_v`` beside their level; shapes as in `at`.
 
-        A DAC does not leave its range: the written voltage is clipped to it.
+        A DAC does not leave its range: the voltage that it gives is clipped to it.
         """
         dac = self.dac
-        v_store_v = np.clip(dac.levels_v[codes] + error_v, dac.v_min_v, dac.v_max_v)
-        if not self.decay_per_token:
-            return self.cell.current_ua(v_store_v)
-        fade = np.exp(np.minimum(ages, self._oldest) * -self.decay_per_token)[:, np.newaxis]
-        if self.decay_law == "current":
-            return fade * self.cell.current_ua(v_store_v)
-        v_store_v = self.v_rest_v + fade * (v_store_v - self.v_rest_v)
-        return self.cell.current_ua(np.clip(v_store_v, dac.v_min_v, dac.v_max_v))
+        given_v = np.clip(dac.levels_v[codes] + error_v, dac.v_min_v, dac.v_max_v)
+        written_v = given_v + self._written_error_v[codes]
+        if not self.leaks:
+            return self.cell.current_ua(np.clip(written_v, self._low_v, self._high_v))
+        return self.faded(written_v, np.minimum(ages, self._oldest)[:, np.newaxis])
 
 
 def check_decay(decay_per_token: float, decay_law: str) -> None:

@@ -12,6 +12,7 @@ What makes it fast, in order of effect:
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from analog_models.batched import Window
 from analog_models.namespace import Library
 from analog_models.noise import FastNormal
 from analog_models.params import AnalogParams
+from analog_models.transfer import Transfer
 
 __all__ = ["FastHead"]
 
@@ -32,6 +34,41 @@ _QUERIES = 512
 _FEW = 64
 #: Offset of a column without a token, in clocks: no charge lifts it above zero.
 _NEVER = -1e9
+
+
+class _Lookup:
+    """A converter's transfer on equal steps, fine enough that the steps do not show.
+
+    Parameters
+    ----------
+    transfer
+        The table; linear between its points, which steps of a 64th of a count follow.
+    library
+        Of the arrays.
+    """
+
+    _STEPS = 64  # per count
+
+    def __init__(self, transfer: Transfer, library: Library) -> None:
+        low, high = transfer.charge[0], transfer.charge[-1]
+        number = math.ceil((high - low) * self._STEPS)
+        points = np.linspace(low, high, number + 1)
+        length = transfer.length(points)
+        self._low, self._per_step, self._last = low, number / (high - low), number - 1
+        self._length = library.array(length[:-1])
+        self._slope = library.array(np.diff(length))
+        self._library = library
+
+    def __call__(self, charge: Array) -> None:
+        """Put lengths, in counts, in the place of charges."""
+        xp = self._library.xp
+        charge -= self._low
+        charge *= self._per_step
+        xp.clip(charge, 0.0, float(self._last + 1), out=charge)
+        index = self._library.whole(xp.clip(charge, 0.0, float(self._last)))
+        charge -= index
+        charge *= xp.take(self._slope, index)
+        charge += xp.take(self._length, index)
 
 
 class FastHead:
@@ -73,6 +110,10 @@ class FastHead:
         self._library = Library(np.empty(0, np.float32) if like is None else like)
         self._s_sat_ua = params.score_converter_of(s_level).s_sat_ua
         self._charge_per_count = params.output_converter_of(a_level).charge_per_count
+        tables = (params.score_transfer, params.output_transfer)
+        self._phi_of, self._count_of = (
+            None if table is None else _Lookup(table, self._library) for table in tables
+        )
         self._normal = FastNormal((params.faults.noise_seed, 80), self._library)
         self._space: dict[str, Array] = {}
         self._rows_on = self._library.array(np.ones((params.rows, 1)))
@@ -98,7 +139,7 @@ class FastHead:
         self._k = array(np.ascontiguousarray(k.transpose(0, 2, 1)))
         self._k_scale = array(scale.reshape(subtiles, 1, columns))
         self._k_offset: Array = None
-        if sensing.score_offset is not None or params.faults.noisy:
+        if sensing.score_offset is not None or params.faults.noisy or self._phi_of is not None:
             offset = np.zeros(params.window)
             if sensing.score_offset is not None:
                 offset += sensing.score_offset * scale
@@ -141,6 +182,8 @@ class FastHead:
         sigma_ua = params.faults.read_sigma_ua
         if sigma_ua:
             self._add_noise(phi, xp.matmul(q, self._rows_on), sigma_ua, self._k_scale)
+        if self._phi_of is not None:
+            self._phi_of(phi)
         xp.clip(phi, 0.0, float(params.q_max), out=phi)
         jitter = params.faults.score_jitter_sigma_clk
         if jitter:
@@ -161,6 +204,8 @@ class FastHead:
         sigma_ua = params.faults.read_sigma_ua
         if sigma_ua:
             self._add_noise(counts, xp.matmul(phi_clk, self._columns_on), sigma_ua, self._v_scale)
+        if self._count_of is not None:
+            self._count_of(counts)
         jitter = params.faults.output_jitter_sigma_clk
         if jitter:
             noise = self._normal.fill(self._work("noise", tuple(counts.shape)))

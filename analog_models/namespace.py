@@ -67,6 +67,10 @@ class Library:
             return np.ascontiguousarray(values, dtype=self.dtype)
         return self._like.new_tensor(np.asarray(values))
 
+    def whole(self, array: Any) -> Any:
+        """Floats cut to integers that index an array."""
+        return array.astype(np.intp) if self.xp is np else array.long()
+
     def host(self, array: Any) -> NDArray[Any] | None:
         """The array's own memory as a NumPy array; None if it is not in this processor's reach."""
         if self.xp is np:

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from analog_models.cell import V_MID_V, Cell
 from analog_models.converter import ChargeToPulse, SignedChargeToPulse, check_exact
 from analog_models.dac import Dac, LevelCurrents, check_decay
+from analog_models.droop import Droop
 from analog_models.faults import Faults
 from analog_models.instance import CellCurrents
 from analog_models.offsets import charge_offsets, check_sigma
 from analog_models.presets import resolve_cell
 from analog_models.sensing import Sensing
+from analog_models.transfer import Transfer
 
 __all__ = ["A_LEVEL", "LEVEL_MAX", "S_LEVEL", "AnalogParams", "check_int"]
 
@@ -52,8 +54,9 @@ class AnalogParams:
     ``s_unit_ua``, so that ``s_sat_ua`` is that of level 80; likewise A_sat, ``a_unit_ua`` and
     ``a_sat_ua`` of level 40. With the defaults a unit is 1 µA.
 
-    Stored charge leaks in one of two ways: by ``decay_per_token``, where age counts the writes of
-    an array, or with ``tau_s``, where it counts ticks of ``tick_clk`` clocks.
+    Stored charge leaks in one of three ways: by ``decay_per_token``, where age counts the writes of
+    an array; with ``tau_s``, where it counts ticks of ``tick_clk`` clocks; or with ``droop``, a law
+    of fading from simulation, where it counts ticks as well.
 
     Raises
     ------
@@ -77,14 +80,19 @@ class AnalogParams:
     decay_per_token: float = 0.0  #: share of the stored deviation lost per token, 0 is ideal
     decay_law: str = "voltage"  #: what decays: the stored "voltage" or the whole "current"
     tau_s: float | None = None  #: time constant of the stored deviation, None is ideal
-    clk_ns: float = 1.0  #: length of a clock; used with ``tau_s``
-    tick_clk: int = 1024  #: clocks of one step of age; used with ``tau_s``
+    droop: Droop | None = None  #: stored voltage over time, instead of ``tau_s``
+    clk_ns: float = 1.0  #: length of a clock; used with ``tau_s`` and ``droop``
+    tick_clk: int = 1024  #: clocks of one step of age; used with ``tau_s`` and ``droop``
     score_offset_sigma_clk: float = 0.0  #: spread of phi's offset, per column, at level 80
     output_offset_sigma_counts: float = 0.0  #: spread of a result's, per lane, at level 40
     offset_seed: int = 0  #: picks the offsets
     v_min_v: float = 0.0  #: stored voltage of code 0
     v_max_v: float = 0.9  #: stored voltage of the highest code
     v_rest_v: float = V_MID_V  #: stored voltage that leakage leads to
+    #: stored voltage of every code once its write has ended; None is equal steps
+    written_v: tuple[float, ...] | None = None
+    score_transfer: Transfer | None = None  #: of the converters to phi; None is ideal
+    output_transfer: Transfer | None = None  #: of the converters to counts; None is ideal
     faults: Faults = field(default_factory=Faults)  #: everything else that is not ideal
 
     def __post_init__(self) -> None:
@@ -107,6 +115,7 @@ class AnalogParams:
             raise ValueError(
                 f"v_rest_v must be in {self.v_min_v:g}..{self.v_max_v:g}, not {self.v_rest_v!r}"
             )
+        self._check_written()
         _ = self.score_converter, self.output_converter  # they check their own fields
         score_offset, output_offset = self.score_offset, self.output_offset
         check_exact(
@@ -128,18 +137,37 @@ class AnalogParams:
             if not 0 < value < math.inf:
                 raise ValueError(f"{name} must be positive and finite, not {value!r}")
         check_int("tick_clk", self.tick_clk, 1, 2**32)
-        if self.tau_s is None:
+        if self.droop is not None:
+            if not isinstance(self.droop, Droop):
+                raise TypeError(f"droop must be a Droop or None, not {self.droop!r}")
+            if self.tau_s is not None:
+                raise ValueError(f"tau_s must be None with droop, not {self.tau_s!r}")
+        if not self.age_clk:
             return
         if self.decay_per_token:
             raise ValueError(
-                "decay_per_token must be 0 with tau_s, for age counts either writes or ticks, "
-                f"not {self.decay_per_token!r}"
+                "decay_per_token must be 0 with tau_s or droop, for age counts either writes or "
+                f"ticks, not {self.decay_per_token!r}"
             )
-        if self._decay_per_tick > 1:
+        if self.tau_s is not None and self._decay_per_tick > 1:
             tau_clk = self.tau_s * self.faults.tau_factor * 1e9 / self.clk_ns
             raise ValueError(
                 f"tick_clk must be no longer than tau_s, {tau_clk:g} clocks, not {self.tick_clk!r}"
             )
+
+    def _check_written(self) -> None:
+        if self.written_v is None:
+            return
+        if not isinstance(self.written_v, tuple):
+            raise TypeError(f"written_v must be a tuple of floats, not {self.written_v!r}")
+        if len(self.written_v) != self.dac.levels:
+            raise ValueError(
+                f"written_v must hold {self.dac.levels} voltages, one per code, "
+                f"not {len(self.written_v)!r}"
+            )
+        steps = np.diff(np.asarray(self.written_v, dtype=np.float64))
+        if not (steps > 0).all():
+            raise ValueError(f"written_v must rise strictly, not {self.written_v!r}")
 
     @classmethod
     def matching(cls, shape: Any, **analog: Any) -> AnalogParams:
@@ -185,12 +213,12 @@ class AnalogParams:
     @property
     def leaks(self) -> bool:
         """Stored charge fades."""
-        return self.tau_s is not None or self.decay_per_token > 0
+        return self.age_clk > 0 or self.decay_per_token > 0
 
     @property
     def age_clk(self) -> int:
         """Clocks of one step of age; 0 where age counts writes."""
-        return 0 if self.tau_s is None else self.tick_clk
+        return 0 if self.tau_s is None and self.droop is None else self.tick_clk
 
     @cached_property
     def level_currents(self) -> LevelCurrents:
@@ -202,6 +230,9 @@ class AnalogParams:
             decay_per_token=per_token if self.tau_s is None else self._decay_per_tick,
             decay_law=self.decay_law,
             v_rest_v=self.v_rest_v,
+            written_v=self.written_v,
+            droop=self.droop,
+            step_s=self.tick_clk * self.clk_ns * 1e-9 / self.faults.tau_factor,
         )
 
     @cached_property
@@ -257,7 +288,9 @@ class AnalogParams:
         check_int("s_level", level, 1, LEVEL_MAX)
         if level not in self._score_converters:
             s_sat_ua = self.s_sat_ua if level == S_LEVEL else _share(self.s_sat_ua, level, S_LEVEL)
-            self._score_converters[level] = ChargeToPulse(q_bits=self.q_bits, s_sat_ua=s_sat_ua)
+            self._score_converters[level] = ChargeToPulse(
+                q_bits=self.q_bits, s_sat_ua=s_sat_ua, transfer=self.score_transfer
+            )
         return self._score_converters[level]
 
     def output_converter_of(self, level: int | None = None) -> SignedChargeToPulse:
@@ -273,7 +306,10 @@ class AnalogParams:
         if level not in self._output_converters:
             a_sat_ua = self.a_sat_ua if level == A_LEVEL else _share(self.a_sat_ua, level, A_LEVEL)
             self._output_converters[level] = SignedChargeToPulse(
-                q_bits=self.q_bits, count_bits=self.count_bits, a_sat_ua=a_sat_ua
+                q_bits=self.q_bits,
+                count_bits=self.count_bits,
+                a_sat_ua=a_sat_ua,
+                transfer=self.output_transfer,
             )
         return self._output_converters[level]
 

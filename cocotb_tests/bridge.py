@@ -96,7 +96,7 @@ class ArrayBridge:
         self._driven = {self._pulse: 0, self._sign: 0}
         self._writing: dict[str, _Write | None] = {}
         self._converting = self._reading = False
-        self._timed = self._arrays[0].params.tau_s is not None
+        self._timed = self._arrays[0].params.age_clk > 0
         self._mask_raw, self._mask_bits = 0, np.zeros(params.window, np.bool_)
         self.write_clk = params.write_clk  #: clocks that each write must last
         #: Lines that say, by array, that a write rewrites a column; for models that leak in time.

@@ -764,6 +764,19 @@ async def _shots(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) 
         traffic.good(QUERY, Shot())
         traffic.good(QUERY, Shot(accumulate=True))
         await bench.settle()
+    # One lane alone at its limit, in every slot.
+    for lane in range(p.lanes):
+        traffic.good(FLUSH)
+        for _ in range(p.columns + 1):
+            tag = traffic.tag()
+            for head in range(p.heads):
+                v = [2 ** (p.kv_bits - 1)] * p.lanes
+                v[lane] = 2**p.kv_bits - 1
+                bench.send(WRITE, tag, head=head, k=[2**p.kv_bits - 1] * p.rows, v=v)
+        traffic.extreme(QUERY, Shot(shift=3))
+        for at in range(12):
+            traffic.extreme(QUERY, Shot(shift=3, accumulate=at % 4 != 3))
+        await bench.settle()
     await bench.soft_reset()
     traffic.good(BOTH, Shot(accumulate=True))  # onto nothing
     await bench.settle()
@@ -1278,12 +1291,14 @@ class _AgeWatch:
         self._ages._elapsed = tick
         self._converting = self._reading = self._stale = False
         self._shown = (0, False)
+        self._bound = 0  # of the clock before
         self.risen = False  #: some column was past its budget
         bench.rewrites = _Rewrites(bench, sinks)
 
     def flush(self) -> None:
-        """The window was flushed."""
+        """The window was flushed, some clocks ago."""
         self._ages._clear()
+        self._bound = 0
         self._bench.rewrites = _Rewrites(self._bench, self._sinks)
 
     def clock(self) -> None:
@@ -1293,11 +1308,12 @@ class _AgeWatch:
         stale = ages.stale(self._budget)
         self.risen |= bool(stale) and not self._stale
         self._stale = bool(stale)
-        if self._reading:  # looked up in this clock; the age is a clock old
+        if self._reading:  # looked up in this clock; the age is two clocks old
             self._shown = (self._shown[0], bool(stale))
         self._reading = bool(int(dut.s_axil_arvalid.value) and int(dut.s_axil_arready.value))
         if self._reading:
-            self._shown = (ages.oldest_bound, False)
+            self._shown = (self._bound, False)
+        self._bound = ages.oldest_bound
         converting = bool(int(dut.ana_convert.value))
         if converting and not self._converting:
             masked = stale if bench.registers.model.words["control"] & 2 else set()

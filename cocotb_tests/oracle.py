@@ -236,7 +236,7 @@ class LayerOracle:
     # --- what the arrays were seen to do ------------------------------------------------------
     @property
     def _timed(self) -> bool:
-        return self.heads[0].model.params.tau_s is not None
+        return self.heads[0].model.params.age_clk > 0
 
     def conversion(self) -> Conversion:
         """What the next query met; columns that no age masks take part if they hold a token."""

@@ -715,6 +715,7 @@ def main() -> None:
     except (
         ValueError,
         OSError,
+        ModuleNotFoundError,
         DriverError,
         EquivalenceError,
         FpgaError,

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from gaincell import llm_adapt
+from gaincell import llm_adapt, llm_studies
 from sim.results import ROOT, write_result
 
 __all__ = ["app", "generate"]
@@ -188,6 +188,7 @@ def levers(
 
 
 llm_adapt.register(app)
+llm_studies.register(app)
 
 
 def generate(

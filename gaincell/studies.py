@@ -140,12 +140,16 @@ def montecarlo(
 
 def retention_map() -> None:
     """Windows, token rates and time constants: droop, and what refresh costs."""
-    from sim.retention_map import run_map, table_rows
+    from sim.retention_map import run_map, table_header, table_rows
 
-    table = Table(title="Droop of the oldest column; * is the published assumption")
-    for column in ("tau", "window", "per token", "droop, LSB", "refresh within", "pJ per token"):
-        table.add_column(column, justify="right")
-    for row in table_rows(run_map()):
+    result = run_map()
+    table = Table(
+        title="Droop of the oldest column in LSB over time per token, and what refresh costs per "
+        "token; * is the published assumption"
+    )
+    for column in table_header(result):
+        table.add_column(column, justify="left" if column.startswith("charge") else "right")
+    for row in table_rows(result):
         table.add_row(*row)
     console.print(table)
     console.print("build/report/retention_map.png, retention_map.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, ValueLike
@@ -75,7 +76,7 @@ class Ages(Component):
     Timing
     ------
     Ages follow writes, rewrites and flushes after `latency_clk` clocks, and ``oldest_age`` follows
-    ages after one more. The rest is combinational.
+    ages after two more. The rest is combinational.
 
     """
 
@@ -122,7 +123,7 @@ class Ages(Component):
         ages = [Signal(p.age_bits, name=f"age_{subtile}") for subtile in range(p.subtiles)]
         held = Signal(p.subtiles)  # the sub-tile holds a token that is no sink
         lap = Signal(p.age_bits)  # since the pointer's first write to its sub-tile in this lap
-        aged = self._aged(m)
+        tick, aged = self._clock(m)
 
         written = Signal()  # a column that is no sink
         first = Signal()  # the first such column of its sub-tile
@@ -132,7 +133,8 @@ class Ages(Component):
             first.eq(self.column == self._first_column(self.subtile)),
             lap_next.eq(Mux(written & first, 0, aged(lap))),
         ]
-        m.d.sync += lap.eq(lap_next)
+        with m.If(tick | (written & first)):
+            m.d.sync += lap.eq(lap_next)
 
         # A sub-tile's age becomes the lap's, or the sweep's.
         group = Signal(p.subtile_bits)
@@ -147,7 +149,7 @@ class Ages(Component):
         sweep_next: ValueLike = 0
         younger: ValueLike = 1
         if p.refresh:
-            swept, swept_sinks, sweep_next = self._sweep(m, aged)
+            swept, swept_sinks, sweep_next = self._sweep(m, tick, aged)
             with m.If(~self.advance):
                 m.d.comb += [
                     group.eq(self.refresh_subtile),
@@ -164,7 +166,7 @@ class Ages(Component):
                     m.d.sync += held[subtile].eq(1)
                 with m.If(takes & younger & (group == subtile)):
                     m.d.sync += age.eq(age_next)
-                with m.Elif(held[subtile]):
+                with m.Elif(tick & held[subtile]):
                     m.d.sync += age.eq(aged(age))
 
         counters = list(ages)
@@ -174,21 +176,21 @@ class Ages(Component):
                 m.d.sync += sink_age.eq(0)
             with m.Elif(swept_sinks):
                 m.d.sync += sink_age.eq(sweep_next)
-            with m.Else():
+            with m.Elif(tick):
                 m.d.sync += sink_age.eq(aged(sink_age))
             counters.append(sink_age)
         self._compare(m, counters, lap)
-        m.d.sync += self.oldest_age.eq(_largest(m, counters))
+        self._show_oldest(m, counters, tick)
         return m
 
-    def _aged(self, m: Module) -> Callable[[Value], Value]:
-        """Add the clock of the ages; returns what becomes of an age in this clock."""
+    def _clock(self, m: Module) -> tuple[Value, Callable[[Value], Value]]:
+        """Add the clock of the ages; returns its tick, and what becomes of an age in this clock."""
         elapsed = Signal(32)
         tick = Signal()
         # A period that is shortened below what has elapsed ends at once.
         m.d.comb += tick.eq(elapsed >= self.age_tick)
         m.d.sync += elapsed.eq(Mux(tick, 0, elapsed + 1))
-        return lambda age: (age + (tick & ~age.all()))[: self.params.age_bits]
+        return tick, lambda age: (age + (tick & ~age.all()))[: self.params.age_bits]
 
     def _first_column(self, subtile: Value) -> ValueLike:
         """First column of a sub-tile that is no sink, unless all are."""
@@ -196,7 +198,9 @@ class Ages(Component):
             return 0
         return Mux(subtile == self.wrap_subtile, self.wrap_column, 0)
 
-    def _sweep(self, m: Module, aged: Callable[[Value], Value]) -> tuple[Value, ValueLike, Value]:
+    def _sweep(
+        self, m: Module, tick: Value, aged: Callable[[Value], Value]
+    ) -> tuple[Value, ValueLike, Value]:
         """Add the sweep's age; returns whether a sub-tile or the sinks take it, and its value."""
         p = self.params
         sweep = Signal(p.age_bits)  # since the first rewrite of this sub-tile, or of the sinks
@@ -211,7 +215,8 @@ class Ages(Component):
             swept.eq(self.refreshed & ~pinned & (last_column | self.refresh_last)),
             sweep_next.eq(Mux(self.refreshed & starts, 0, aged(sweep))),
         ]
-        m.d.sync += sweep.eq(sweep_next)
+        with m.If(tick | (self.refreshed & starts)):
+            m.d.sync += sweep.eq(sweep_next)
         if p.sinks:
             here = Cat(self.refresh_column, self.refresh_subtile)
             wrap = Cat(self.wrap_column, self.wrap_subtile)
@@ -229,6 +234,26 @@ class Ages(Component):
             with m.If(pinned):
                 m.d.comb += starts.eq(here == 0)
         return swept, swept_sinks, sweep_next
+
+    def _show_oldest(self, m: Module, counters: Sequence[Value], tick: Value) -> None:
+        """Add two stages: the largest of each group, and the largest of these.
+
+        Their clocks run only behind what may have changed an age.
+        """
+        events = tick | self.advance | self.flush
+        if self.params.refresh:
+            events |= self.refreshed
+        moved = Signal(2)
+        m.d.sync += moved.eq(Cat(events, moved))
+        size = math.isqrt(len(counters) - 1) + 1
+        largest = []
+        for first in range(0, len(counters), size):
+            group = Signal(self.params.age_bits, name=f"oldest_from_{first}")
+            with m.If(moved[0]):
+                m.d.sync += group.eq(_largest(m, counters[first : first + size]))
+            largest.append(group)
+        with m.If(moved[1]):
+            m.d.sync += self.oldest_age.eq(_largest(m, largest))
 
     def _compare(self, m: Module, counters: Sequence[Value], lap: Value) -> None:
         """Add the comparisons with the budget."""

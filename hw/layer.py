@@ -455,6 +455,7 @@ class AttentionLayer(Component):
             s_level = settings.s_levels[mine(sequencer.s_gain)]
             a_level = settings.a_levels[mine(sequencer.a_gain)]
             m.d.comb += [
+                shots.answers.eq(sequencer.answer.valid),
                 shots.accumulate.eq(sequencer.answer.payload.accumulate),
                 shots.shift.eq(sequencer.answer.payload.shift),
                 shots.keep.eq(step.keep),

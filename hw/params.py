@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 
 __all__ = ["READOUTS", "SCHEDULES", "HeadParams"]
@@ -189,6 +190,16 @@ class HeadParams:
         With shots there is room for one of the largest weight, 8, or for two without trims.
         """
         return self.sum_bits + SHOT_BITS if self.shots else self.sum_bits + bool(self.trim_bits)
+
+    @property
+    def flag_groups(self) -> int:
+        """Groups of lanes whose results share a flag of saturation until the result is sent."""
+        return _ceil_div(self.lanes, self.flag_lanes)
+
+    @property
+    def flag_lanes(self) -> int:
+        """Lanes of such a group: as many as there are groups, about."""
+        return math.isqrt(self.lanes - 1) + 1
 
     # --- packets ----------------------------------------------------------------------------
     @property

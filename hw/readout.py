@@ -117,8 +117,8 @@ class PopulationReadout(Readout):
         total = Signal(signed(self.params.sum_bits), name=f"accumulator_{lane}")
         with m.If(self.clear):
             m.d.sync += total.eq(up - (up << self.params.count_bits))
-        with m.Else():
-            m.d.sync += total.eq(total + Mux(self.enable, up, 0))
+        with m.Elif(self.enable):
+            m.d.sync += total.eq(total + up)
         return total
 
 

@@ -32,9 +32,9 @@ class Sender(Component):
     answer : In(stream)
         Tag and error; taken when a slot is free.
     results, full_scale, saturated : in
-        Signed results and full-scale flags of the lanes, packed, and whether some lane's result
-        did not fit its width; sampled when an answer is taken. Without ``shots`` every result
-        fits, and ``saturated`` is ignored.
+        Signed results and full-scale flags of the lanes, packed, and for each group of
+        ``flag_lanes`` lanes whether some lane's result did not fit its width; sampled when an
+        answer is taken. Without ``shots`` every result fits, and ``saturated`` is ignored.
     m_axis_tdata, m_axis_tvalid, m_axis_tlast : out; m_axis_tready : in
         AXI4-Stream of result packets; every beat is full, so there is no TKEEP.
     full_scale_lanes : out
@@ -61,7 +61,7 @@ class Sender(Component):
                 "answer": In(stream.Signature(reply_layout(params))),
                 "results": In(params.lanes * params.result_bits),
                 "full_scale": In(params.lanes),
-                "saturated": In(1),
+                "saturated": In(params.flag_groups),
                 "m_axis_tdata": Out(params.bus_bits),
                 "m_axis_tvalid": Out(1),
                 "m_axis_tready": In(1),
@@ -121,7 +121,7 @@ class Sender(Component):
             full_scale.eq(Array(slots_of["full_scale"])[oldest]),
         ]
         if p.shots:
-            m.d.comb += saturated.eq(Array(slots_of["saturated"])[oldest])
+            m.d.comb += saturated.eq(Array(slots_of["saturated"])[oldest].any())
         invalid = answer.error != PacketError.NONE
 
         m.d.comb += self.m_axis_tlast.eq(invalid | (index == p.result_beats - 1))

@@ -30,8 +30,12 @@ class ShotAccumulator(Component):
         Signed sums and full-scale flags of the lanes, packed.
     results, result_full_scale : out
         Signed results, ``result_bits`` wide per lane, and their flags, packed.
-    saturated : Out(1)
-        Some lane's result did not fit its width, here or in a shot that it is accumulated on.
+    saturated : out
+        For each group of ``flag_lanes`` lanes, whether some lane's result did not fit its width,
+        here or in a shot that it is accumulated on.
+    answers : In(1)
+        Only with ``shots``: the sums are those of a query. Otherwise they count as zero, so that
+        what follows them rests while pulses are counted.
     accumulate, shift : in
         Only with ``shots``: of the query that the sums belong to.
     keep : In(1)
@@ -54,6 +58,7 @@ class ShotAccumulator(Component):
     def __init__(self, params: HeadParams) -> None:
         self.params = params
         shots = {
+            "answers": In(1),
             "accumulate": In(1),
             "shift": In(SHIFT_BITS),
             "keep": In(1),
@@ -73,7 +78,7 @@ class ShotAccumulator(Component):
                 "full_scale": In(params.lanes),
                 "results": Out(params.lanes * params.result_bits),
                 "result_full_scale": Out(params.lanes),
-                "saturated": Out(1),
+                "saturated": Out(params.flag_groups),
                 **(shots if params.shots else {}),
                 **trims,
             }
@@ -87,6 +92,8 @@ class ShotAccumulator(Component):
         results, before, limits, trims = [], [], [], []
         for lane in range(p.lanes):
             shot = self.sums.word_select(lane, p.sum_bits).as_signed()
+            if p.shots:
+                shot = Mux(self.answers, shot, 0)
             if p.trim_bits:
                 trim = Signal(signed(p.trim_bits), name=f"trim_{lane}")
                 with m.If(self.trim_write & (self.trim_index == lane)):
@@ -115,13 +122,19 @@ class ShotAccumulator(Component):
             m.d.comb += [self.result_full_scale.eq(self.full_scale), self.saturated.eq(Const(0))]
             return m
 
+        groups = [
+            Cat(*limits[first : first + p.flag_lanes]).any()
+            for first in range(0, p.lanes, p.flag_lanes)
+        ]
         last_full_scale = Signal(p.lanes)
-        last_saturated = Signal()
+        last_saturated = Signal(p.flag_groups)
         m.d.comb += [
             self.result_full_scale.eq(
                 self.full_scale | (last_full_scale & self.accumulate.replicate(p.lanes))
             ),
-            self.saturated.eq(Cat(*limits).any() | (last_saturated & self.accumulate)),
+            self.saturated.eq(
+                Cat(*groups) | (last_saturated & self.accumulate.replicate(p.flag_groups))
+            ),
         ]
         with m.If(self.clear):
             m.d.sync += [last.eq(0) for last in before]

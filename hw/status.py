@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
@@ -16,6 +16,22 @@ __all__ = ["Status", "sticky_layout"]
 def sticky_layout(params: HeadParams) -> data.StructLayout:
     """One bit for each event that can happen, by its name in `hw.registers.EVENTS`."""
     return data.StructLayout(dict.fromkeys(RegisterMap(params).events, 1))
+
+
+def _more(counter: Value, events: Value) -> Value:
+    """Counter and events, or the counter's largest value if they come to more.
+
+    Events come late in the clock: they go through as many bits as they have, and then choose.
+    """
+    bits = min(len(events), len(counter))
+    low = counter[:bits] + events
+    high = counter[bits:]
+    carry = low[bits:].any()
+    full = high.all() if len(high) else Const(1)
+    return Cat(
+        low[:bits] | (carry & full).replicate(bits),
+        Mux(carry & ~full, high + 1, high)[: len(high)],
+    )
 
 
 class Status(Component):
@@ -114,9 +130,10 @@ class Status(Component):
         counted = self._counted()
         for name, events in counted.items():
             counter = getattr(self, name)
-            total = Mux(self.clear, 0, counter) + events
-            beyond = total[len(counter) :].any()
-            m.d.sync += counter.eq(total[: len(counter)] | beyond.replicate(len(counter)))
+            anew, more = (_more(base, events) for base in (Const(0, len(counter)), counter))
+            # The clock of a counter runs only when it may change.
+            with m.If(self.clear | events.any()):
+                m.d.sync += counter.eq(Mux(self.clear, anew, more))
 
         happened = {
             "command": counted["command_errors"],

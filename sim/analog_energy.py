@@ -30,6 +30,8 @@ PUBLISHED_PJ = {"integrate_pj": 1120.0, "drive_pj": 700.0, "write_pj": PUBLISHED
 def run_energy(device: str = "published", *, report_dir: Path | None = None) -> dict[str, Any]:
     """Write ``analog_energy.json``: energy by phase for operands of several kinds.
 
+    Of other devices than the published one the file is ``analog_energy_DEVICE.json``.
+
     Real tokens: a window that real tokens of a language model filled, and the queries of the tokens
     after them; this is the figure that is predicted. Uniform: every query code and every level
     equally often. Matched: levels as before, query codes scaled and phi pulses drawn so that their
@@ -71,9 +73,8 @@ def run_energy(device: str = "published", *, report_dir: Path | None = None) -> 
     figures = {"device": preset.name, "published": PUBLISHED_PJ, "rows": rows}
     text = json.dumps([preset.to_json(), dataclasses.asdict(uniform)], sort_keys=True)
     config_hash = hashlib.sha256(text.encode()).hexdigest()[:12]
-    write_result(
-        "analog_energy", figures, config_hash=config_hash, tools=["numpy"], report_dir=report_dir
-    )
+    name = "analog_energy" if preset.name == "published" else f"analog_energy_{preset.name}"
+    write_result(name, figures, config_hash=config_hash, tools=["numpy"], report_dir=report_dir)
     return figures
 
 

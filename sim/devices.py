@@ -24,6 +24,8 @@ def device_rows(presets: Sequence[DevicePreset]) -> list[tuple[str, ...]]:
     add("cubic residual, largest, µA", *(f"{p.residuals.polynomial_max_ua:.3g}" for p in presets))
     add("table residual, RMS, µA", *(f"{p.residuals.table_rms_ua:.2g}" for p in presets))
     add("table residual, largest, µA", *(f"{p.residuals.table_max_ua:.2g}" for p in presets))
+    add("change by the first read, at most, mV", *(f"{1e3 * _first_v(p):.2g}" for p in presets))
+    add("change by all later reads, at most, mV", *(f"{1e3 * _repeat_v(p):.2g}" for p in presets))
     add("slowest write, ns", *(f"{p.write_ns:.2f}" for p in presets))
     for i, row in enumerate(presets[0].leakage):
         figure = f"half an LSB lost at {row.temperature_c:g} °C after, s"
@@ -48,8 +50,20 @@ def device_rows(presets: Sequence[DevicePreset]) -> list[tuple[str, ...]]:
 
 
 def _ends(preset: DevicePreset) -> str:
-    table = preset.cell.i_out_ua or ()
-    return f"{table[0]:.2f} .. {table[-1]:.2f}"
+    low, high = preset.cell_model().current_ua([preset.levels_v[0], preset.levels_v[-1]])
+    return f"{low:.2f} .. {high:.2f}"
+
+
+def _first_v(preset: DevicePreset) -> float:
+    pulses, low, high = preset.pulses, preset.levels_v[0], preset.levels_v[-1]
+    if pulses is None or pulses.kickback_kept_v is None:
+        return 0.0
+    changes = zip(pulses.v_store_v, pulses.kickback_kept_v, strict=True)
+    return max(abs(change) for stored, change in changes if low <= stored <= high)
+
+
+def _repeat_v(preset: DevicePreset) -> float:
+    return (preset.pulses.repeat_v if preset.pulses else None) or 0.0
 
 
 def _read_fj(preset: DevicePreset) -> str:

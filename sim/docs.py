@@ -26,6 +26,7 @@ from hw.layer import Port
 from hw.params import HeadParams
 from hw.presets import PRESETS
 from sim.board_params import board_params, for_simulation
+from sim.device_figures import draw_converters, draw_currents, draw_droop
 from sim.devices import device_rows
 from sim.figures import draw_pipeline, packet_spans
 from sim.metrics import METRICS, read_rules
@@ -33,7 +34,7 @@ from sim.pipeline import interval_bounds, record_pipeline
 from sim.report import write_report
 from sim.results import ROOT, write_text_whole
 from sim.retention import RetentionStudy
-from sim.retention_map import table_rows
+from sim.retention_map import table_header, table_rows
 from sim.silicon import keep_libraries
 from synth.package import port_groups
 from synth.register_files import markdown_table
@@ -60,12 +61,15 @@ _RESULTS = (
     "retention_map",
     "montecarlo",
     "analog_energy",
+    "analog_energy_sky130-tt",
     "calibrate",
     "timing",
     "energy",
     "equivalence",
     "llm",
     "llm_levers",
+    "llm_published",
+    "llm_noise",
     "generate_functional",
     "generate_rtl",
     "silicon",
@@ -73,10 +77,12 @@ _RESULTS = (
     "emulation",
     "board_sim",
 )
+_CORNERS = ("tt", "ss", "ff")
 _PICTURES = (
     "montecarlo.png",
     "retention_map.png",
     *("waveform.png", "attention.png", "area.png", "retention.png", "llm.png", "llm_levers.png"),
+    *("llm_published.png", "llm_noise.png"),
     *("floorplan.png", "energy.png", "times.png", "history.png"),
 )
 
@@ -531,26 +537,36 @@ def _montecarlo() -> str:
 
 def _retention_map() -> str:
     result = _measured("retention_map")
-    header = ("tau", "window", "per token", "droop, LSB", "refresh within", "refresh, pJ per token")
-    note = "\n\\* is the time per token that the published decay assumes.\n"
-    return _table(header, table_rows(result)).replace(" *", " \\*") + note + _provenance(result)
+    note = (
+        "\nDroop in steps of the code; what does not hold has the refresh energy per token behind "
+        "it. \\* is the time per token that the published decay assumes.\n"
+    )
+    header = [name.replace("*", "\\*") for name in table_header(result)]
+    return _table(header, table_rows(result)) + note + _provenance(result)
 
 
 def _analog_energy() -> str:
-    result = _measured("analog_energy")
+    results = [_measured("analog_energy"), _measured("analog_energy_sky130-tt")]
     phases = ("write_pj", "integrate_pj", "convert_pj", "drive_pj", "readout_pj")
 
     def figures(row: dict[str, Any]) -> list[str]:
         return ["" if row.get(name) is None else f"{row[name]:.0f}" for name in phases]
 
     rows = [
-        (row["operands"], f"{row['q_mean_ns']:.2f}", f"{row['phi_mean_ns']:.2f}", *figures(row))
+        (
+            f"`{result['device']}`",
+            row["operands"],
+            f"{row['q_mean_ns']:.2f}",
+            f"{row['phi_mean_ns']:.2f}",
+            *figures(row),
+        )
+        for result in results
         for row in result["rows"]
     ]
-    rows.append(("published", "", "", *figures(result["published"])))
-    header = ("operands", "mean Q pulse, ns", "mean phi, ns")
+    rows.append(("as printed", "", "", "", *figures(results[0]["published"])))
+    header = ("device", "operands", "mean Q pulse, ns", "mean phi, ns")
     names = ("write and DACs, pJ", "Q.K, pJ", "phi, pJ", "phi.V, pJ", "counts, pJ")
-    return _table((*header, *names), rows) + _provenance(result)
+    return _table((*header, *names), rows) + "".join(map(_provenance, results))
 
 
 def _tokens() -> str:
@@ -753,6 +769,80 @@ def _llm_levers() -> str:
     return _table(header, rows) + f"\nLayers {layers}.\n" + _provenance(result)
 
 
+def _llm_published() -> str:
+    result = _measured("llm_published")
+    rows = []
+    for row in result["rows"]:
+        shares = [f"{row[name]:.0%}" for name in ("recovered_least", "recovered_most")]
+        spread = f" ({' to '.join(shares)})" if len(row["losses"]) > 1 else ""
+        rows.append(
+            (
+                row["task"],
+                row["case"],
+                row["steps"],
+                f"{row['loss']:.3f}",
+                f"{row['perplexity']:.2f}",
+                f"{row['accuracy']:.1%}",
+                f"{row['recovered']:.0%}{spread}",
+            )
+        )
+    header = ("task", "attention", "steps", "loss", "perplexity", "right", "share of the gap")
+    seeds = len(result["seeds"])
+    steps = ", ".join(
+        f"{each['task']} {each['teacher_steps']}" for each in result["study"]["tasks"]
+    )
+    how = (
+        f"\nLoss in nats per prediction on held-out data; rows with a range are means of {seeds} "
+        f"seeds (least to most). The teacher's own steps: {steps}. "
+        f"{result['seconds']:.0f} s for everything.\n"
+    )
+    return _table(header, rows) + how + _provenance(result)
+
+
+def _llm_published_noise() -> str:
+    result = _measured("llm_published")
+    factors = result["study"]["factors"]
+    rows = []
+    for task, case in dict.fromkeys((row["task"], row["case"]) for row in result["noise"]):
+        of_case = [r for r in result["noise"] if (r["task"], r["case"]) == (task, case)]
+        shares = [
+            f"{r['recovered']:.0%} ({r['recovered_least']:.0%} to {r['recovered_most']:.0%})"
+            for r in of_case
+        ]
+        rows.append((task, case, *shares))
+    return _table(("task", "nonlinear cell", *(f"x {factor:g}" for factor in factors)), rows)
+
+
+def _llm_noise() -> str:
+    result = _measured("llm_noise")
+    study = result["study"]
+    rows = []
+    for case in study["cases"]:
+        cells = []
+        for factor in study["factors"]:
+            found = [r for r in result["rows"] if (r["case"], r["factor"]) == (case, factor)]
+            ratios = [f"{row['ratio']:.2f}" if row["ratio"] < 100 else "> 100" for row in found]
+            recovered = sum(row["recovered"] for row in found) / len(found)
+            share = f" ({recovered:.0%})" if recovered > -1 else ""
+            cells.append(" / ".join(ratios) + share)
+        rows.append((case, *cells))
+    header = ("not ideal", *(f"x {factor:g}" for factor in study["factors"]))
+    figures = result["figures"]
+    how = (
+        f"\nPerplexity over the ideal arrays', one value per set of devices, and the share of the "
+        f"gap of log-likelihood. {study['model']}, {result['layers']} layers mapped; teacher "
+        f"{result['teacher']:.1f}, ideal arrays {result['ideal']:.1f} "
+        f"({result['ideal_recovered']:.0%}), no attention in those layers {result['control']:.1f}; "
+        f"{study['tokens']} tokens of {study['text']}, context {study['context']}. Figures of "
+        f"`{study['device']}`: cell {figures['cell_gain_sigma']:.1%} and "
+        f"{figures['cell_offset_sigma_ua']:.2f} µA, read noise {figures['read_noise_ua']:.3f} µA, "
+        f"converters' gain {figures['score_gain_sigma']:.1%} and "
+        f"{figures['output_gain_sigma']:.1%}, offset {figures['score_offset_ua_clk']:.0f} and "
+        f"{figures['output_offset_ua_clk']:.0f} µA·clk.\n"
+    )
+    return _table(header, rows) + how + _provenance(result)
+
+
 def _generate() -> str:
     runs = [_measured(f"generate_{backend}") for backend in ("functional", "rtl")]
     rows = [
@@ -868,7 +958,7 @@ def _block_interface(module: str, name: str) -> Callable[[], str]:
 
 
 def _devices() -> str:
-    presets = [resolve_device(f"sky130-{corner}") for corner in ("tt", "ss", "ff")]
+    presets = [resolve_device(f"sky130-{corner}") for corner in _CORNERS]
     header = ("figure", *(f"`{preset.name}`" for preset in presets))
     made = presets[0].provenance
     tools = f"ngspice {made['ngspice']}, sky130 {made['sky130']}, seed {made['seed']}"
@@ -926,6 +1016,9 @@ def _parts() -> dict[str, Callable[[], str]]:
         "devices": _devices,
         "llm": _llm,
         "llm-levers": _llm_levers,
+        "llm-published": _llm_published,
+        "llm-published-noise": _llm_published_noise,
+        "llm-noise": _llm_noise,
         "generate": _generate,
     }
     for path in sorted((ROOT / "hw").glob("*.py")):
@@ -985,7 +1078,12 @@ def update_documents() -> list[Path]:
         if (report / name).exists():
             (ROOT / "docs" / "images").mkdir(parents=True, exist_ok=True)
             shutil.copyfile(report / name, ROOT / "docs" / "images" / name)
-    draw_pipeline(ROOT / "docs" / "images" / "pipeline", _pipeline())[1].unlink()
+    images = ROOT / "docs" / "images"
+    draw_pipeline(images / "pipeline", _pipeline())[1].unlink()
+    corners = [resolve_device(f"sky130-{corner}") for corner in _CORNERS]
+    draw_currents(images / "cell_current", corners)[1].unlink()
+    draw_droop(images / "cell_droop", corners[0])[1].unlink()
+    draw_converters(images / "converter_transfer", corners)[1].unlink()
     parts, changed = _parts(), []
     for path in _documents():
         before = path.read_text(encoding="utf-8")

@@ -136,7 +136,9 @@ class RetentionStudy:
     @property
     def config_hash(self) -> str:
         """First 12 hexadecimal digits of the SHA-256 of the fields and of the leaky head's."""
-        fields = {**dataclasses.asdict(self), "head": dataclasses.asdict(self.leaky)}
+        # What is None is ideal, and leaves a hash alone that is older than the field.
+        head = {name: x for name, x in dataclasses.asdict(self.leaky).items() if x is not None}
+        fields = {**dataclasses.asdict(self), "head": head}
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -34,7 +34,7 @@ __all__ = ["Point", "collect", "draw_sweep", "evaluate", "grid", "run_sweep", "s
 
 Ints = NDArray[np.int64]
 
-SALT = "sweep-1"  #: part of every hash: changes when a point's figures would
+SALT = "sweep-2"  #: part of every hash: changes when a point's figures would
 CALIBRATION = 64  #: known queries that trims are estimated from
 HELD_OUT = 64  #: other queries, which errors are of
 BATCH = 5  #: points of one task: what a kill may lose
@@ -84,22 +84,19 @@ class Point:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def params(self, *, ideal: bool = False) -> AnalogParams:
-        """The head; or an ideal one of the same shape, which neither spreads nor leaks."""
+        """The head; or an ideal one of the same shape, which neither spreads, strays nor leaks."""
         spread = 0.0 if ideal else self.spread
         shape: dict[str, Any] = {name: getattr(self, name) for name in ("subtiles", "columns")}
         shape["kv_bits"] = self.kv_bits
         if self.output_offset_sigma_counts is not None:
             shape["output_offset_sigma_counts"] = spread * self.output_offset_sigma_counts
-        if self.token_s is not None and not ideal:
-            leak = self.preset.leakage_at(self.temperature_c)
-            if leak is None:
-                raise ValueError(f"device must have leakage for token_s, not {self.device!r}")
-            shape |= {"tau_s": leak.tau_s, "tick_clk": 1024}
         params = head_of_device(
             self.preset,
             spread=spread,
             seed=self.seed,
             temperature_c=27.0 if ideal else self.temperature_c,
+            systematic=not ideal,
+            token_s=None if ideal else self.token_s,
             **shape,
         )
         own = {

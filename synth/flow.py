@@ -41,13 +41,15 @@ _CLOCK_FO4 = 60
 _FORMAT = "1"
 
 _MAP = "strash;&get -n;&fraig -x;&put;scorr;dc2;strash;&get -n;&dch -f;&nf {D};&put;"
+#: With fewer than eight behind each or less gain, buffers come in long chains.
+_BUFFER = "buffer -c -G 1000 -N 8;"
 _SIZE = "upsize -c {D};dnsize -c {D};"
-#: ABC's commands by effort: Yosys' own for a library with drive strengths, but with wires, and a
-#: fan-out of six. Twice, since a gate that is sized up wants its driver sized up.
+#: ABC's commands by effort: Yosys' own for a library with drive strengths, but with wires, and with
+#: buffers as above. Twice, since a gate that is sized up wants its driver sized up.
 _ABC = {
-    "fast": f"strash;&get -n;&nf {{D}};&put;buffer -c -N 6;{_SIZE}",
-    "normal": f"{_MAP}buffer -c -N 6;{_SIZE}{_SIZE}",
-    "high": f"strash;dch;strash;dc2;{_MAP}buffer -c -N 6;{_SIZE}{_SIZE}{_SIZE}",
+    "fast": f"strash;&get -n;&nf {{D}};&put;{_BUFFER}{_SIZE}",
+    "normal": f"{_MAP}{_BUFFER}{_SIZE}{_SIZE}",
+    "high": f"strash;dch;strash;dc2;{_MAP}{_BUFFER}{_SIZE}{_SIZE}{_SIZE}",
 }
 #: Wires that ABC sizes for: of a block of so many cells, of so many gate equivalents each.
 _TYPICAL_CELLS, _TYPICAL_GATES = 10_000, 2.5

@@ -47,12 +47,14 @@ SHOT_BUGS: Mapping[str, Sequence[Bug]] = {
             new="shot = shot + trim"),
         Bug(name="a shot that does not count is kept", component=_UNIT,
             old="with m.Elif(self.keep):", new="with m.Else():"),
+        Bug(name="sums count before they are complete", component=_UNIT,
+            old="Mux(self.answers, shot, 0)", new="shot"),
         Bug(name="the shot before is added always", component=_UNIT,
             old="Mux(self.accumulate, last, 0)", new="last"),
     ),
     "flags_ok": (
         Bug(name="saturation is forgotten", component=_UNIT,
-            old=" | (last_saturated & self.accumulate)", new=""),
+            old="last_saturated & self.accumulate.replicate(p.flag_groups)", new="0"),
         Bug(name="full scale of the shot before stays", component=_UNIT,
             old="last_full_scale & self.accumulate.replicate(p.lanes)", new="last_full_scale"),
     ),
@@ -94,13 +96,13 @@ class ShotMiter(Component):
             if p.trim_bits:
                 widths[f"trim_{lane}"] = p.trim_bits
         if p.shots:
-            widths |= {"last_full_scale": p.lanes, "last_saturated": 1}
+            widths |= {"last_full_scale": p.lanes, "last_saturated": p.flag_groups}
         self._probed = widths
         super().__init__(
             {
                 "sums": In(p.lanes * p.sum_bits),
                 "full_scale": In(p.lanes),
-                "controls": In(SHIFT_BITS + 3),
+                "controls": In(SHIFT_BITS + 4),
                 "trims": In(p.lanes.bit_length() + 1 + p.trim_bits),
                 **{f"probe_{name}": In(width) for name, width in widths.items()},
                 **{name: Out(1) for name in (*SHOT_PROPERTIES, "helper_ok", "interesting")},
@@ -117,8 +119,9 @@ class ShotMiter(Component):
         m = Module()
         p = self.params
         dut = m.submodules.accumulator = prove._component(_UNIT, self.bug)(p)
-        shift, accumulate, keep, clear = (
+        shift, answers, accumulate, keep, clear = (
             self.controls[:SHIFT_BITS],
+            self.controls[-4],
             self.controls[-3],
             self.controls[-2],
             self.controls[-1],
@@ -127,12 +130,13 @@ class ShotMiter(Component):
         if p.shots:
             m.d.comb += [
                 dut.shift.eq(shift),
+                dut.answers.eq(answers),
                 dut.accumulate.eq(accumulate),
                 dut.keep.eq(keep),
                 dut.clear.eq(clear),
             ]
         else:
-            shift, accumulate, keep = Const(0), Const(0), Const(0)
+            shift, answers, accumulate, keep = Const(0), Const(1), Const(0), Const(0)
         trims = Array(Signal(signed(max(p.trim_bits, 1)), name=f"trim_{i}") for i in range(p.lanes))
         if p.trim_bits:
             index = self.trims[: len(dut.trim_index)]
@@ -154,7 +158,8 @@ class ShotMiter(Component):
             before = Signal(signed(p.result_bits), name=f"before_{lane}")
             exact = Signal(signed(wide), name=f"exact_{lane}")
             limited = Signal(signed(p.result_bits), name=f"limited_{lane}")
-            shot = self.sums.word_select(lane, p.sum_bits).as_signed() - trims[lane]
+            counted = self.sums.word_select(lane, p.sum_bits).as_signed()
+            shot = Mux(answers, counted, 0) - trims[lane]
             m.d.comb += [
                 exact.eq(shot * (1 << shift) + Mux(accumulate, before, 0)),
                 limited.eq(Mux(exact < low, low, Mux(exact > high, high, exact))),
@@ -174,9 +179,11 @@ class ShotMiter(Component):
         # Without a register there would be no clock domain to prove in.
         begun = Signal(name="clocked")
         m.d.sync += begun.eq(1)
-        full_before, saturated_before = Signal(p.lanes), Signal()
+        full_before, saturated_before = Signal(p.lanes), Signal(p.flag_groups)
         full = self.full_scale | Mux(accumulate, full_before, 0)
-        saturated = Cat(*flags).any() | (saturated_before & accumulate)
+        groups = [flags[i : i + p.flag_lanes] for i in range(0, p.lanes, p.flag_lanes)]
+        saturated = Cat(*(Cat(*group).any() for group in groups))
+        saturated |= Mux(accumulate, saturated_before, 0)
         if p.shots:
             with m.If(clear):
                 m.d.sync += [full_before.eq(0), saturated_before.eq(0)]

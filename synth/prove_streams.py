@@ -394,7 +394,7 @@ class SenderMiter(Component):
                 f"full_scale_{slot}": p.lanes,
             }
             if p.shots:
-                probed[f"saturated_{slot}"] = 1
+                probed[f"saturated_{slot}"] = p.flag_groups
         self._probed = probed
         super().__init__(
             {
@@ -402,7 +402,7 @@ class SenderMiter(Component):
                 "answer": In(reply_layout(p).size),
                 "results": In(p.lanes * p.result_bits),
                 "full_scale": In(p.lanes),
-                "saturated": In(1),
+                "saturated": In(p.flag_groups),
                 "ready": In(1),
                 **{f"probe_{name}": In(width) for name, width in probed.items()},
                 **{name: Out(1) for name in (*SENDER_PROPERTIES, "helper_ok", "interesting")},
@@ -421,7 +421,7 @@ class SenderMiter(Component):
         header = Cat(
             invalid,
             full_scale.any() & ~invalid,
-            (saturated if p.shots else Const(0)) & ~invalid,
+            (saturated.any() if p.shots else Const(0)) & ~invalid,
             Const(0, TAG_LSB - 3),
             answer.tag,
             Const(0, ERROR_LSB - TAG_LSB - p.tag_bits),

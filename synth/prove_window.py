@@ -21,6 +21,7 @@ of ages enter through saturation only.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import tempfile
 import time
@@ -226,8 +227,14 @@ AGE_BUGS = (
     Bug(
         name="ages: the oldest is the youngest",
         component="Ages",
-        old="_largest(m, counters)",
-        new="_largest(m, counters[:1])",
+        old="counters[first : first + size]",
+        new="counters[first : first + 1]",
+    ),
+    Bug(
+        name="ages: the oldest stays where it was while time passes",
+        component="Ages",
+        old="events = tick | self.advance | self.flush",
+        new="events = self.advance | self.flush",
     ),
 )
 #: Further ones, with refresh.
@@ -585,7 +592,8 @@ class AgesMiter(Component):
     -------
     advance, flush, sinks, refreshed, ticks, budget, hold : in
         Free choices of the environment, as far as they are legal.
-    probe_ages, probe_held, probe_lap, probe_sweep, probe_sink, probe_tick : in
+    probe_ages, probe_held, probe_lap, probe_sweep, probe_sink, probe_tick, probe_moved,
+    probe_oldest : in
         What is inside the ages; connected after flattening.
     begun : Out(1)
         A flush has been.
@@ -597,7 +605,7 @@ class AgesMiter(Component):
     hold_ok : Out(1)
         What is held is what was shown in the first clock.
     oldest_ok : Out(1)
-        No column was older in the clock before than the oldest age says.
+        No column was older two clocks ago than the oldest age says.
     helper_ok : Out(1)
         Invariants that carry the induction: which counter bounds which columns.
     interesting : Out(1)
@@ -614,6 +622,8 @@ class AgesMiter(Component):
             "probe_held": In(params.subtiles),
             "probe_lap": In(bits),
             "probe_tick": In(1),
+            "probe_moved": In(2),
+            "probe_oldest": In(len(self._oldest_groups()) * bits),
             **({"probe_sweep": In(bits)} if params.refresh else {}),
             **({"probe_sink": In(bits)} if params.sinks else {}),
         }
@@ -646,6 +656,8 @@ class AgesMiter(Component):
             "probe_held": ["ages.held"],
             "probe_lap": ["ages.lap"],
             "probe_tick": ["ages.tick"],
+            "probe_moved": ["ages.moved"],
+            "probe_oldest": [f"ages.oldest_from_{group[0]}" for group in self._oldest_groups()],
             **({"probe_sweep": ["ages.sweep"]} if p.refresh else {}),
             **({"probe_sink": ["ages.sink_age"]} if p.sinks else {}),
         }
@@ -706,7 +718,7 @@ class AgesMiter(Component):
         m.d.sync += [shown_before.eq(shown), holding.eq(self.hold)]
         with m.If(self.flush):
             m.d.sync += [self.begun.eq(1), holding.eq(0)]
-        oldest = Signal(p.age_bits)  # of the clock before
+        oldest = [Signal(p.age_bits, name=f"oldest_{back}") for back in (1, 2)]  # clocks ago
 
         stale_ok, bounds, young, of_group = [], [], [], [[] for _ in range(p.subtiles)]
         for c, age in enumerate(true_ages):
@@ -732,7 +744,8 @@ class AgesMiter(Component):
                 bounds.append(_implies(behind, age <= self.probe_sweep))
             young.append(Mux(written, age, 0))
             of_group[group].append(written & ~pinned)
-        m.d.sync += oldest.eq(Mux(self.begun, _maximum(young), 0))
+        for now, before in zip((_maximum(young), oldest[0]), oldest, strict=True):
+            m.d.sync += before.eq(Mux(self.begun, now, 0))
         held = Cat(*(Cat(*columns).any() for columns in of_group))
         sink_stale = ages.sink_stale if p.sinks else Const(0)
         some = Cat(ages.stale, sink_stale).any()
@@ -748,7 +761,7 @@ class AgesMiter(Component):
                 )
             ),
             self.hold_ok.eq(~self.begun | ~holding | (shown == shown_before)),
-            self.oldest_ok.eq(~self.begun | (ages.oldest_age >= oldest)),
+            self.oldest_ok.eq(~self.begun | (ages.oldest_age >= oldest[1])),
             self.helper_ok.eq(
                 ~self.begun
                 | (
@@ -760,6 +773,7 @@ class AgesMiter(Component):
                     & (window.subtile * p.columns + window.column == spec.position)
                     & (window.column < p.columns)
                     & self._empty_counters(spec, held)
+                    & self._oldest_stages(m, ages.oldest_age, oldest[0])
                     & self._shadow(window, spec)
                 )
             ),
@@ -773,6 +787,30 @@ class AgesMiter(Component):
             ),
         ]
         return m
+
+    def _oldest_groups(self) -> list[range]:
+        """Counters of each group of which the largest is taken first; the sinks' comes last."""
+        counters = self.params.subtiles + bool(self.params.sinks)
+        size = math.isqrt(counters - 1) + 1
+        return [range(i, min(i + size, counters)) for i in range(0, counters, size)]
+
+    def _oldest_stages(self, m: Module, shown: Value, before: Value) -> Value:
+        """Stages whose clock rests hold what they would take."""
+        p = self.params
+        settled = Signal()  # the stages have seen the first flush
+        m.d.sync += settled.eq(self.begun)
+        ages = Cat(self.probe_ages, self.probe_sink) if p.sinks else self.probe_ages
+        current = [
+            _maximum([ages.word_select(counter, p.age_bits) for counter in group])
+            for group in self._oldest_groups()
+        ]
+        largest = [self.probe_oldest.word_select(i, p.age_bits) for i in range(len(current))]
+        return (
+            (self.probe_moved[0] | (Cat(*largest) == Cat(*current)))
+            & (self.probe_moved[1] | ~settled | (shown == _maximum(largest)))
+            & (_maximum(largest) >= before)
+            & (settled | (self.probe_moved[0] & (before == 0)))
+        )
 
     def _empty_counters(self, spec: _Sequence, held: Value) -> Value:
         """Counters of what holds no token are zero."""

@@ -83,7 +83,7 @@ def swap(path, keys):
             r"score_converter\.saturation_ua must be above 0",
         ),
         (put([1.0]), ("energy", "read_pj_per_ns", "value"), r"energy\.read_pj_per_ns must hold 8"),
-        (put("other"), ("format",), r"format must be 'gaincell-device-1', not 'other'"),
+        (put("other"), ("format",), r"format must be 'gaincell-device-2', not 'other'"),
     ],
 )
 def test_bad_presets_are_refused_and_the_field_is_named(change, keys, message, tmp_path):
@@ -126,6 +126,11 @@ def test_simulated_devices_state_their_retention(name):
     assert [row.temperature_c for row in rows] == [27.0, 85.0]
     assert rows[0].retention_s > rows[1].retention_s > 1e-3
     between = resolve_device(name).leakage_at(50.0)
-    assert rows[1].tau_s < between.tau_s < rows[0].tau_s
+    assert rows[1].retention_s < between.retention_s < rows[0].retention_s
+    half = (rows[0].v_store_v[1][0] - rows[0].v_store_v[0][0]) / 2
+    for row in (*rows, between):
+        start = np.asarray(resolve_device(name).levels_v)
+        moved = np.abs(row.droop.stored_v(start, row.retention_s) - start)
+        assert moved.max() == pytest.approx(half, rel=0.01)
     with pytest.raises(ValueError, match=r"temperature_c must be in 27\.\.85"):
         resolve_device(name).leakage_at(100.0)

@@ -48,14 +48,15 @@ def offer(clk: Clocked, params, answer=None, rng=None) -> None:
             clk.set(
                 results=rng.getrandbits(params.lanes * params.result_bits),
                 full_scale=rng.getrandbits(params.lanes),
-                saturated=rng.getrandbits(1) if params.shots else 0,
+                saturated=rng.getrandbits(params.flag_groups) if params.shots else 0,
             )
         return
     tag, error, results, full, saturated = answer
     clk.ctx.set(port.payload, {"tag": tag, "error": error})
     clk.set(
-        results=pack_results(params, results), full_scale=pack(full, 1), saturated=int(saturated)
-    )
+        results=pack_results(params, results), full_scale=pack(full, 1),
+        saturated=saturated and 1 << tag % params.flag_groups,
+    )  # fmt: skip
 
 
 def beat_now(clk: Clocked) -> Beat:

@@ -50,12 +50,12 @@ class Shots:
         full = [False] * p.lanes if full is None else full
         clk.set(sums=pack_sums(p, sums), full_scale=pack(full, 1))
         if p.shots:
-            clk.set(accumulate=shot.accumulate, shift=shot.shift)
+            clk.set(answers=1, accumulate=shot.accumulate, shift=shot.shift)
         expected = combine(p, sums, full, shot=shot, trims=self.trims, before=self.before)
         results, flags, saturated = clk.get("results", "result_full_scale", "saturated")
         assert unpack_results(p, results) == list(expected.results)
         assert flags == pack(expected.full_scale, 1)
-        assert saturated == expected.saturated
+        assert bool(saturated) == expected.saturated
         return expected
 
     async def count(self, sums, shot=None, full=None, *, keep=True, clear=False) -> ShotResult:
@@ -106,6 +106,25 @@ def test_single_shots(params):
                 result = await shots.count(sums, Shot(shift=shift))
                 assert result.results == tuple(s << shift for s in sums)
                 assert not result.saturated
+
+    simulate(ShotAccumulator(params), bench)
+
+
+@with_shots
+@seeds()
+def test_sums_that_are_no_answer_count_as_zero(params, seed):
+    rng = random.Random(seed)
+
+    async def bench(clk: Clocked) -> None:
+        shots = Shots(clk, params)
+        for _ in range(60):
+            if params.trim_bits:
+                await shots.trim(rng.randrange(params.lanes), rng.randrange(-4, 4))
+            await shots.count(random_sums(params, rng), random_shot(params, rng))
+            shot = random_shot(params, rng)
+            expected = shots.show([0] * params.lanes, shot)
+            clk.set(answers=0, sums=pack_sums(params, random_sums(params, rng)))
+            assert unpack_results(params, clk.get("results")) == list(expected.results)
 
     simulate(ShotAccumulator(params), bench)
 

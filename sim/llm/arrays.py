@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ from analog_models.dac import Dac, LevelCurrents, check_decay
 from analog_models.params import check_int
 from analog_models.presets import resolve_cell
 
-__all__ = ["ArrayParams", "Shot", "Statistics", "counts", "scores_ua"]
+__all__ = ["ArrayParams", "NonIdeal", "Shot", "Statistics", "counts", "scores_ua"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +109,24 @@ class Statistics:
             "mean_pulse": self.pulse / pairs,
             "full_scale": self.full_scale / results,
         }
+
+
+class NonIdeal(Protocol):
+    """Arrays that are not ideal: see `sim.llm.faults`."""
+
+    def counts(
+        self,
+        params: ArrayParams,
+        shots: Sequence[Shot],
+        q_codes: Tensor,
+        k_codes: Tensor,
+        v_codes: Tensor,
+        *,
+        bias_codes: Tensor | None = None,
+        first: int = 0,
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """What `counts` gives."""
+        ...
 
 
 class _Exact:
@@ -339,6 +357,7 @@ def counts(
     exact: bool = False,
     statistics: Statistics | None = None,
     within: list[tuple[slice, Tensor]] | None = None,
+    faults: NonIdeal | None = None,
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Play every query's shots over the window that it sees.
 
@@ -366,13 +385,26 @@ def counts(
     within
         Appended to, if given: by sub-tile and shot, queries and whether their results are within
         the range of the counters.
+    faults
+        Non-ideal arrays, which compute instead of these, in float32 and without statistics.
 
     Returns
     -------
     sums, phis
         Per shot: signed counts summed over sub-tiles, (..., queries, lanes); and the sum of all
         pulses as shares of the longest one, (..., queries).
+
+    Raises
+    ------
+    ValueError
+        Exact counts or statistics of non-ideal arrays are asked for.
     """
+    if faults is not None:
+        if exact or statistics is not None:
+            raise ValueError("exact must be false with faults, and statistics None")
+        return faults.counts(
+            params, shots, q_codes, k_codes, v_codes, bias_codes=bias_codes, first=first
+        )
     queries, tokens = q_codes.shape[-2], k_codes.shape[-2]
     fixed = torch.zeros(0, dtype=torch.long) if bias_codes is None else bias_codes
     kind: Any = _Exact if exact else _Fast

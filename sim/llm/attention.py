@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from sim.llm.arrays import ArrayParams, Shot, Statistics, counts
+from sim.llm.arrays import ArrayParams, NonIdeal, Shot, Statistics, counts
 from sim.llm.mapping import softmax_attention
 
 __all__ = [
@@ -93,6 +93,7 @@ class AffineAttention:
     s_sat_ua: float = 80.0  #: score current that saturates
     a_sat_ua: float = 40.0  #: output current that saturates
     slide: bool = True  #: forget the oldest tokens of a context longer than the window
+    faults: NonIdeal | None = None  #: arrays that are not ideal, in float32, if given
 
     def inputs(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Pulses as shares of the longest, and voltages; in float64, one key head per query."""
@@ -134,8 +135,9 @@ class AffineAttention:
             k_codes,
             v_codes,
             first=tokens - q.shape[-2],
-            exact=True,
+            exact=self.faults is None,
             statistics=statistics,
+            faults=self.faults,
         )
         return sums[0]
 

@@ -37,7 +37,7 @@ from scipy.linalg import hadamard
 from scipy.optimize import least_squares
 from torch import Tensor
 
-from sim.llm.arrays import Shot, Statistics, counts, scores_ua
+from sim.llm.arrays import NonIdeal, Shot, Statistics, counts, scores_ua
 from sim.llm.gradient import divided
 from sim.llm.recipe import Recipe
 
@@ -320,6 +320,7 @@ class LayerMap:
         *,
         exact: bool = False,
         statistics: Statistics | None = None,
+        faults: NonIdeal | None = None,
     ) -> Tensor:
         """Attention of the newest tokens over all: (batch, heads, tokens, head size) each.
 
@@ -333,6 +334,8 @@ class LayerMap:
             Counts bit for bit those of the array models, in float64.
         statistics
             Added to, if given.
+        faults
+            Non-ideal arrays that compute instead, if given.
         """
         threshold, sinks = self.threshold(q, k), self.recipe.sinks
         passes, bias_codes = self.shots(threshold)
@@ -346,6 +349,7 @@ class LayerMap:
             first=k.shape[-2] - q.shape[-2] - sinks,
             exact=exact,
             statistics=statistics,
+            faults=faults,
         )
         return self.decode(self.total([s.float() for s in sums]), threshold, q, k, v)
 
@@ -505,7 +509,14 @@ def lost(out: Tensor, exact: Tensor, projection: Tensor) -> Tensor:
 
 
 def calibrate(
-    q: Tensor, k: Tensor, v: Tensor, projection: Tensor, *, scale: float, recipe: Recipe
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    projection: Tensor,
+    *,
+    scale: float,
+    recipe: Recipe,
+    faults: NonIdeal | None = None,
 ) -> LayerMap:
     """Map one layer, from what a calibration text makes of it.
 
@@ -521,6 +532,9 @@ def calibrate(
         Scores are products of query and key times this.
     recipe
         Levers.
+    faults
+        Non-ideal arrays on which saturation of the results and weights of norm lanes and of the
+        mean are chosen, if given.
 
     Raises
     ------
@@ -582,7 +596,7 @@ def calibrate(
         shot_start=start,
         s_sat_ua=(layer.gain_ua[:, None] * length).round().clamp(1, LEVEL_MAX),
     )
-    return _choose_outputs(layer, q, k, v, gram, (rows, k_codes, v_codes, threshold))
+    return _choose_outputs(layer, q, k, v, gram, (rows, k_codes, v_codes, threshold), faults)
 
 
 def _choose_outputs(
@@ -592,6 +606,7 @@ def _choose_outputs(
     v: Tensor,
     gram: Tensor,
     codes: tuple[Tensor, Tensor, Tensor, Tensor],
+    faults: NonIdeal | None = None,
 ) -> LayerMap:
     """Saturation of the results, weights of the norm lanes and of the mean, by measured error."""
     rows, k_codes, v_codes, threshold = codes
@@ -619,6 +634,7 @@ def _choose_outputs(
             v_codes,
             bias_codes=bias_codes,
             first=-recipe.sinks,
+            faults=faults,
         )
         total = trial.total(sums)
         true = sum(p * trial.shot_weight[:, n, None] for n, p in enumerate(phis))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,31 @@ __all__ = ["SMOLLM2", "LanguageModel"]
 SMOLLM2 = "smollm2"  #: name of the model whose weights come as a package
 
 Progress = Callable[[int, int], None]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0].split(". ")[0]
+
+
+def _check_whole(name: str, model: Any, found: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint that lacks weights, which would be random, and a model of another kind.
+
+    Raises
+    ------
+    ValueError
+        The message says which.
+    """
+    missing = sorted(found["missing_keys"])
+    if missing:
+        raise ValueError(
+            f"{name} must hold all weights of a {type(model).__name__}, {len(missing)} are "
+            f"missing, the first is {missing[0]}"
+        )
+    if not all(getattr(layer, "is_causal", False) for layer in attention_layers(model)):
+        raise ValueError(
+            f"model must be causal, for a token is written before it is read; "
+            f"{type(model).__name__} is not"
+        )
 
 
 @dataclass
@@ -50,7 +75,8 @@ class LanguageModel:
         FileNotFoundError
             There is no such file or folder, and no hub knows the name.
         ValueError
-            The file is no GGUF file of a causal language model.
+            The file is no GGUF file, or what is in it is no causal language model, or lacks
+            weights or a tokeniser.
         ModuleNotFoundError
             The package of the weights is not installed.
         """
@@ -72,18 +98,30 @@ class LanguageModel:
         elif path.exists():
             source = path
         try:
-            model = AutoModelForCausalLM.from_pretrained(source, **options)
+            model, found = AutoModelForCausalLM.from_pretrained(
+                source, output_loading_info=True, **options
+            )
         except OSError as error:
+            if path.is_dir():
+                raise FileNotFoundError(f"{name} must hold a checkpoint, it does not") from error
             raise FileNotFoundError(
                 f"model must be {SMOLLM2}, a GGUF file, a folder with a checkpoint, or a name "
                 f"that a hub within reach knows, not {name!r}"
             ) from error
+        except Exception as error:  # whatever the readers of the formats raise
+            raise ValueError(
+                f"{name} must be a checkpoint of a causal language model: {_first_line(error)}"
+            ) from error
+        _check_whole(name, model, found)
         if path.suffix == ".gguf":
             tokenizer = SmolLM2(path)
             encode = lambda text: tokenizer.encode(text).tolist()  # noqa: E731
             decode = lambda ids: tokenizer.tokenizer.decode(ids)  # noqa: E731
         else:
-            auto = AutoTokenizer.from_pretrained(source)
+            try:
+                auto = AutoTokenizer.from_pretrained(source)
+            except (OSError, ValueError) as error:
+                raise ValueError(f"{name} must hold a tokeniser: {_first_line(error)}") from error
             encode = lambda text: auto.encode(text, add_special_tokens=False)  # noqa: E731
             decode = auto.decode
         return cls(name=name, model=model.eval(), encode=encode, decode=decode)

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sim.llm.attention import LayerAttention, MeanAttention, output_projection
+from sim.llm.attention import MAX_LINES, LayerAttention, MeanAttention, output_projection
 from sim.llm.mapping import LayerMap, calibrate, softmax_attention
 from sim.llm.model import LanguageModel
 from sim.llm.recipe import Recipe
@@ -106,8 +106,20 @@ def map_model(
     -------
     layers
         A `LayerMap` per layer chosen, the model's own attention for the others.
+
+    Raises
+    ------
+    ValueError
+        The model's heads do not fit the arrays.
     """
     recipe = Recipe() if recipe is None else recipe
+    size = int(model.layers[0].head_dim)
+    lines = max(recipe.rows(size), recipe.lanes(size))
+    if lines > MAX_LINES:
+        raise ValueError(
+            f"head size must be in 1..{MAX_LINES - lines + size} for a map with "
+            f"{recipe.rows(0)} rows and {recipe.lanes(0)} lanes of its own, not {size!r}"
+        )
 
     def learn(layer: Any, q: Tensor, k: Tensor, v: Tensor) -> LayerMap:
         return calibrate(
