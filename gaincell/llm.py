@@ -142,8 +142,9 @@ def evaluate(
             longest=256 if quick else None,
             adapted=kept_adaptations(loaded, adapted),
         )
-    write_result("llm", result, config_hash=study.config_hash, tools=_TOOLS)
-    picture = draw_evaluation(ROOT / "build" / "report" / "llm.png", result)
+    name = "_".join(["llm", *only.split()])
+    write_result(name, result, config_hash=study.config_hash, tools=_TOOLS)
+    picture = draw_evaluation(ROOT / "build" / "report" / f"{name}.png", result)
     table = Table(title=f"Perplexity, {model}, {result['rows'][0]['layers']} layers replaced")
     for column in ("attention", "context", "text", "perplexity", "over teacher", "recovered"):
         table.add_column(column, justify="left" if column in ("attention", "text") else "right")
@@ -153,7 +154,7 @@ def evaluate(
             f"{row['ratio']:.2f}", f"{row['recovered']:.1%}",
         )  # fmt: skip
     console.print(table)
-    console.print(f"{_shown(ROOT / 'build' / 'report' / 'llm.json')}, {_shown(picture)}")
+    console.print(f"{_shown(picture.with_suffix('.json'))}, {_shown(picture)}")
 
 
 @app.command()

@@ -67,6 +67,8 @@ _RESULTS = (
     "energy",
     "equivalence",
     "llm",
+    "llm_adapted",
+    "llm_adapt",
     "llm_levers",
     "llm_published",
     "llm_noise",
@@ -82,7 +84,7 @@ _PICTURES = (
     "montecarlo.png",
     "retention_map.png",
     *("waveform.png", "attention.png", "area.png", "retention.png", "llm.png", "llm_levers.png"),
-    *("llm_published.png", "llm_noise.png"),
+    *("llm_published.png", "llm_noise.png", "llm_adapt.png"),
     *("floorplan.png", "energy.png", "times.png", "history.png"),
 )
 
@@ -729,6 +731,34 @@ def _calibrate() -> str:
 
 def _llm() -> str:
     result = _measured("llm")
+    how = (
+        f"\n{result['model']}, {result['rows'][0]['layers']} layers replaced, nothing trained; "
+        f"texts {_llm_texts(result)}, {result['tokens']} tokens each; mapped on "
+        f"{result['calibration_tokens']} tokens of other texts.\n"
+    )
+    return _llm_rows(result) + how + _provenance(result)
+
+
+def _llm_adapted() -> str:
+    result, run = _measured("llm_adapted"), _measured("llm_adapt")
+    study, last = run["study"], run["curve"][-1]
+    how = (
+        f"\n{result['model']}, {result['rows'][0]['layers']} layers replaced; texts "
+        f"{_llm_texts(result)}, {result['tokens']} tokens each. {study['steps']} steps of "
+        f"{study['batches']} batches of about {study['tokens']} tokens, rank {study['rank']}, seed "
+        f"{study['seed']}, {run['seconds'] / 60:.0f} minutes on two shared cores; "
+        f"{run['bytes'] / 1e6:.1f} MB. On the play of the learning curve: "
+        f"{run['curve'][0]['ratio']:.2f} times the teacher's perplexity as mapped, "
+        f"{last['ratio']:.2f} adapted.\n"
+    )
+    return _llm_rows(result) + how + _provenance(result)
+
+
+def _llm_texts(result: dict[str, Any]) -> str:
+    return " / ".join(dict.fromkeys(row["text"] for row in result["rows"]))
+
+
+def _llm_rows(result: dict[str, Any]) -> str:
     rows = []
     texts = list(dict.fromkeys(row["text"] for row in result["rows"]))
     for case, context in dict.fromkeys((row["case"], row["context"]) for row in result["rows"]):
@@ -742,12 +772,7 @@ def _llm() -> str:
         shares = [f"{by_text[text]['recovered']:.0%}" for text in texts]
         rows.append((case, context, " / ".join(cells), " / ".join(ratios), " / ".join(shares)))
     header = ("attention", "context", "perplexity", "over the teacher's", "share of the gap")
-    how = (
-        f"\n{result['model']}, {result['rows'][0]['layers']} layers replaced, nothing trained; "
-        f"texts {' / '.join(texts)}, {result['tokens']} tokens each; mapped on "
-        f"{result['calibration_tokens']} tokens of other texts.\n"
-    )
-    return _table(header, rows) + how + _provenance(result)
+    return _table(header, rows)
 
 
 def _llm_levers() -> str:
@@ -1015,6 +1040,7 @@ def _parts() -> dict[str, Callable[[], str]]:
         "tokens-figures": _tokens,
         "devices": _devices,
         "llm": _llm,
+        "llm-adapted": _llm_adapted,
         "llm-levers": _llm_levers,
         "llm-published": _llm_published,
         "llm-published-noise": _llm_published_noise,
