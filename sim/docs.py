@@ -67,7 +67,6 @@ _RESULTS = (
     "energy",
     "equivalence",
     "llm",
-    "llm_adapted",
     "llm_adapt",
     "llm_levers",
     "llm_published",
@@ -739,19 +738,23 @@ def _llm() -> str:
     return _llm_rows(result) + how + _provenance(result)
 
 
-def _llm_adapted() -> str:
-    result, run = _measured("llm_adapted"), _measured("llm_adapt")
-    study, last = run["study"], run["curve"][-1]
+def _llm_adapt() -> str:
+    run = _measured("llm_adapt")
+    study = run["study"]
+    rows = [
+        (f"{point['step']:.0f}", f"{point['divergence']:.3f}", f"{point['ratio']:.2f}")
+        for point in run["curve"]
+        if point["step"] % 20 == 0
+    ]
     how = (
-        f"\n{result['model']}, {result['rows'][0]['layers']} layers replaced; texts "
-        f"{_llm_texts(result)}, {result['tokens']} tokens each. {study['steps']} steps of "
-        f"{study['batches']} batches of about {study['tokens']} tokens, rank {study['rank']}, seed "
-        f"{study['seed']}, {run['seconds'] / 60:.0f} minutes on two shared cores; "
-        f"{run['bytes'] / 1e6:.1f} MB. On the play of the learning curve: "
-        f"{run['curve'][0]['ratio']:.2f} times the teacher's perplexity as mapped, "
-        f"{last['ratio']:.2f} adapted.\n"
+        f"\n{study['steps']} steps of {study['batches']} batches, about "
+        f"{study['tokens']} tokens each, rank {study['rank']}, seed {study['seed']}, "
+        f"{run['seconds'] / 60:.0f} minutes on two "
+        f"shared cores; {run['bytes'] / 1e6:.1f} MB. On a play that is neither trained nor "
+        "evaluated on.\n"
     )
-    return _llm_rows(result) + how + _provenance(result)
+    header = ("step", "divergence, nats per token", "perplexity over the teacher's")
+    return _table(header, rows) + how + _provenance(run)
 
 
 def _llm_texts(result: dict[str, Any]) -> str:
@@ -1040,7 +1043,7 @@ def _parts() -> dict[str, Callable[[], str]]:
         "tokens-figures": _tokens,
         "devices": _devices,
         "llm": _llm,
-        "llm-adapted": _llm_adapted,
+        "llm-adapt": _llm_adapt,
         "llm-levers": _llm_levers,
         "llm-published": _llm_published,
         "llm-published-noise": _llm_published_noise,
