@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from gaincell import llm_studies
+from gaincell import llm_adapt, llm_studies
 from sim.results import ROOT, write_result
 
 __all__ = ["app", "generate"]
@@ -112,24 +112,39 @@ def evaluate(
         bool, typer.Option("--quick", help="Every tenth layer, one text, 1k tokens.")
     ] = False,
     tokens: Annotated[int, typer.Option(min=256, help="Tokens of each text.")] = 2048,
+    adapted: Annotated[
+        Path | None, typer.Option(help="Adapted parameters, instead of the package's.")
+    ] = None,
+    only: Annotated[str, typer.Option(help="Rows whose names contain this.")] = "",
 ) -> None:
     """Perplexity on held-out text of every case, beside teacher and control."""
     _torch()
+    from gaincell.llm_adapt import kept_adaptations
     from sim.llm.evaluate import CASES, EvaluationStudy
     from sim.llm.evaluate import evaluate as run
+    from sim.llm.model import LanguageModel
     from sim.llm.plots import draw_evaluation
 
-    study = EvaluationStudy(model=model, tokens=8192 if full else tokens)
+    names = tuple(case.name for case in CASES if only in case.name)
+    study = EvaluationStudy(model=model, tokens=8192 if full else tokens, cases=names)
     if quick:
-        names = [case.name for case in CASES if case.contexts != (256,) or "published" in case.name]
+        short = [case.name for case in CASES if case.contexts != (256,) or "published" in case.name]
         study = EvaluationStudy(
             model=model, tokens=1024, calibration_tokens=512, every=10, texts=("hamlet",),
-            cases=tuple(names),
+            cases=tuple(short),
         )  # fmt: skip
     with console.status("loading") as status:
-        result = run(study, notice=lambda text: status.update(text), longest=256 if quick else None)
-    write_result("llm", result, config_hash=study.config_hash, tools=_TOOLS)
-    picture = draw_evaluation(ROOT / "build" / "report" / "llm.png", result)
+        loaded = LanguageModel.load(model)
+        result = run(
+            study,
+            loaded,
+            notice=lambda text: status.update(text),
+            longest=256 if quick else None,
+            adapted=kept_adaptations(loaded, adapted),
+        )
+    name = "_".join(["llm", *only.split()])
+    write_result(name, result, config_hash=study.config_hash, tools=_TOOLS)
+    picture = draw_evaluation(ROOT / "build" / "report" / f"{name}.png", result)
     table = Table(title=f"Perplexity, {model}, {result['rows'][0]['layers']} layers replaced")
     for column in ("attention", "context", "text", "perplexity", "over teacher", "recovered"):
         table.add_column(column, justify="left" if column in ("attention", "text") else "right")
@@ -139,7 +154,7 @@ def evaluate(
             f"{row['ratio']:.2f}", f"{row['recovered']:.1%}",
         )  # fmt: skip
     console.print(table)
-    console.print(f"{_shown(ROOT / 'build' / 'report' / 'llm.json')}, {_shown(picture)}")
+    console.print(f"{_shown(picture.with_suffix('.json'))}, {_shown(picture)}")
 
 
 @app.command()
@@ -173,6 +188,7 @@ def levers(
     console.print(_shown(picture))
 
 
+llm_adapt.register(app)
 llm_studies.register(app)
 
 

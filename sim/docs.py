@@ -67,6 +67,7 @@ _RESULTS = (
     "energy",
     "equivalence",
     "llm",
+    "llm_adapt",
     "llm_levers",
     "llm_published",
     "llm_noise",
@@ -82,7 +83,7 @@ _PICTURES = (
     "montecarlo.png",
     "retention_map.png",
     *("waveform.png", "attention.png", "area.png", "retention.png", "llm.png", "llm_levers.png"),
-    *("llm_published.png", "llm_noise.png"),
+    *("llm_published.png", "llm_noise.png", "llm_adapt.png"),
     *("floorplan.png", "energy.png", "times.png", "history.png"),
 )
 
@@ -729,6 +730,38 @@ def _calibrate() -> str:
 
 def _llm() -> str:
     result = _measured("llm")
+    how = (
+        f"\n{result['model']}, {result['rows'][0]['layers']} layers replaced, nothing trained; "
+        f"texts {_llm_texts(result)}, {result['tokens']} tokens each; mapped on "
+        f"{result['calibration_tokens']} tokens of other texts.\n"
+    )
+    return _llm_rows(result) + how + _provenance(result)
+
+
+def _llm_adapt() -> str:
+    run = _measured("llm_adapt")
+    study = run["study"]
+    rows = [
+        (f"{point['step']:.0f}", f"{point['divergence']:.3f}", f"{point['ratio']:.2f}")
+        for point in run["curve"]
+        if point["step"] % 20 == 0
+    ]
+    how = (
+        f"\n{study['steps']} steps of {study['batches']} batches, about "
+        f"{study['tokens']} tokens each, rank {study['rank']}, seed {study['seed']}, "
+        f"{run['seconds'] / 60:.0f} minutes on two "
+        f"shared cores; {run['bytes'] / 1e6:.1f} MB. On a play that is neither trained nor "
+        "evaluated on.\n"
+    )
+    header = ("step", "divergence, nats per token", "perplexity over the teacher's")
+    return _table(header, rows) + how + _provenance(run)
+
+
+def _llm_texts(result: dict[str, Any]) -> str:
+    return " / ".join(dict.fromkeys(row["text"] for row in result["rows"]))
+
+
+def _llm_rows(result: dict[str, Any]) -> str:
     rows = []
     texts = list(dict.fromkeys(row["text"] for row in result["rows"]))
     for case, context in dict.fromkeys((row["case"], row["context"]) for row in result["rows"]):
@@ -742,12 +775,7 @@ def _llm() -> str:
         shares = [f"{by_text[text]['recovered']:.0%}" for text in texts]
         rows.append((case, context, " / ".join(cells), " / ".join(ratios), " / ".join(shares)))
     header = ("attention", "context", "perplexity", "over the teacher's", "share of the gap")
-    how = (
-        f"\n{result['model']}, {result['rows'][0]['layers']} layers replaced, nothing trained; "
-        f"texts {' / '.join(texts)}, {result['tokens']} tokens each; mapped on "
-        f"{result['calibration_tokens']} tokens of other texts.\n"
-    )
-    return _table(header, rows) + how + _provenance(result)
+    return _table(header, rows)
 
 
 def _llm_levers() -> str:
@@ -1015,6 +1043,7 @@ def _parts() -> dict[str, Callable[[], str]]:
         "tokens-figures": _tokens,
         "devices": _devices,
         "llm": _llm,
+        "llm-adapt": _llm_adapt,
         "llm-levers": _llm_levers,
         "llm-published": _llm_published,
         "llm-published-noise": _llm_published_noise,

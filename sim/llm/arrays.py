@@ -137,7 +137,7 @@ class _Exact:
     def __init__(
         self, params: ArrayParams, q: Tensor, k: Tensor, v: Tensor, fixed: Tensor, first: int
     ) -> None:
-        self._q, self._first = q.to(self.dtype), first
+        self._q, self._first, self._params = q.to(self.dtype), first, params
         levels = params.levels_ua
         self._table: Tensor | None = None
         if params.decay_per_token:
@@ -155,102 +155,194 @@ class _Exact:
             i_max_ua=params.currents.i_max_ua,
         )
 
-    def _by_age(self, level: int, low: int, block: slice) -> Tensor:
+    def _by_age(self, level: int, rows: slice, block: slice) -> Tensor:
         assert self._table is not None
-        queries = torch.arange(low, self._q.shape[-2])[:, None] + self._first
+        queries = torch.arange(rows.start, rows.stop)[:, None] + self._first
         ages = (queries - torch.arange(block.start, block.stop)).clamp(0, len(self._table) - 1)
         return self._table[:, level][ages]
 
-    def scores(self, low: int, block: slice) -> Tensor:
-        q = self._q[..., low:, :]
+    def shot(self, shot: Shot) -> Shot:
+        """What `phi` and `charges` need of a shot."""
+        return shot
+
+    def scores(self, rows: slice, block: slice) -> Tensor:
+        """Charges of the columns, but for the bias rows."""
+        q = self._q[..., rows, :]
         if self._table is None:
             return q @ self._k[..., block, :].transpose(-1, -2)
         return sum(
-            (q @ k[..., block, :].transpose(-1, -2)) * self._by_age(level, low, block)
+            (q @ k[..., block, :].transpose(-1, -2)) * self._by_age(level, rows, block)
             for level, k, _, _ in self._stored
         )
 
-    def bias(self, pulses: Tensor, low: int, block: slice) -> Tensor:
-        pulses = pulses[..., low:, :].to(self.dtype)
+    def _bias(self, pulses: Tensor, rows: slice, block: slice) -> Tensor:
+        pulses = pulses[..., rows, :].to(self.dtype)
         if self._table is None:
             return (pulses @ self._fixed)[..., None]
         return sum(
-            pulses[..., rows].sum(-1)[..., None] * self._by_age(level, low, block)
-            for level, _, _, rows in self._stored
+            pulses[..., lines].sum(-1)[..., None] * self._by_age(level, rows, block)
+            for level, _, _, lines in self._stored
         )
 
-    def charges(self, drive: Tensor, low: int, block: slice) -> Tensor:
+    def phi(self, shared: Tensor, shot: Shot, rows: slice, block: slice) -> Tensor:
+        """Pulses on the grid."""
+        if shot.bias is not None:
+            shared = shared + self._bias(shot.bias, rows, block)
+        phi = (shared / shot.s_sat_ua).clamp_(0.0, self._params.q_max)
+        return torch.round(phi.mul_(PHI_GRID))
+
+    def limit(self, shot: Shot) -> Tensor:
+        """The longest pulse."""
+        return _scalar(self._params.q_max * PHI_GRID)
+
+    def charges(self, drive: Tensor, shot: Shot, rows: slice, block: slice) -> Tensor:
+        """Charges by lane in µA·ticks; the last lane is the sum of ``drive``."""
+        total = drive.sum(-1, keepdim=True)
         if self._table is None:
-            return drive @ self._v[..., block, :]
-        return sum(
-            (drive * self._by_age(level, low, block)) @ v[..., block, :]
+            return torch.cat([drive @ self._v[..., block, :], total], dim=-1)
+        charges = sum(
+            (drive * self._by_age(level, rows, block)) @ v[..., block, :]
             for level, _, v, _ in self._stored
         )
+        return torch.cat([charges, total], dim=-1)
+
+    def read(self, charges: Tensor, shot: Shot) -> Tensor:
+        """Signed counts, as `SignedChargeToPulse.round_charge` does."""
+        top = self._params.count_max
+        per_count = self._params.q_max * shot.a_sat_ua.double() / top
+        length = (charges / (per_count * PHI_GRID)).clamp_(-top - 1, top + 1)
+        return torch.trunc(2 * length) - torch.trunc(length)
 
 
 class _Fast:
-    """The same in float32: powers of the stored deviation u, each fading at its own rate."""
+    """The same in float32: powers of the stored deviation u, each fading at its own rate.
+
+    The constant part of the current and the bias rows enter as further columns of the products,
+    shares of pulses stay in µA (times clocks) until charges become counts: what is done pair by
+    pair is one product, one clipping and one product per shot.
+    """
 
     dtype = torch.float32
 
     def __init__(
         self, params: ArrayParams, q: Tensor, k: Tensor, v: Tensor, fixed: Tensor, first: int
     ) -> None:
-        cell = resolve_cell(params.cell)
-        leaks = params.decay_per_token > 0
-        q = q.to(self.dtype)
-        self._leaks, self._constant, self._lanes = leaks, 0.0, v.shape[-1]
-        if not leaks:
-            levels = params.levels_ua.to(self.dtype)
-            self._q, self._k, self._v, self._fixed = q, levels[k], levels[v], levels[fixed]
-            return
-        if not isinstance(cell, PolynomialCell) or cell.v_mid_v != V_MID_V:
-            raise ValueError(
-                "cell must be a polynomial around 0.45 V where charge leaks and exact is false, "
-                f"not {params.cell!r}"
-            )
-        self._constant, *coefficients = cell.coefficients
-        u = torch.tensor(Dac(bits=params.kv_bits).levels_v - V_MID_V, dtype=self.dtype)
-        rates = [params.decay_per_token * (i + 1) for i in range(len(coefficients))]
+        cell, u = resolve_cell(params.cell), Dac(bits=params.kv_bits).levels_v - V_MID_V
+        coefficients: Sequence[float] = (0.0, 1.0)
+        powers = [params.levels_ua.to(self.dtype)]
+        if params.decay_per_token:
+            if not isinstance(cell, PolynomialCell) or cell.v_mid_v != V_MID_V:
+                raise ValueError(
+                    "cell must be a polynomial around 0.45 V where charge leaks and exact is "
+                    f"false, not {params.cell!r}"
+                )
+            coefficients = cell.coefficients
+            powers = [
+                c * torch.tensor(u, dtype=self.dtype) ** (i + 1)
+                for i, c in enumerate(coefficients[1:])
+            ]
+        self._lead, self._lanes = q.shape[:-2], v.shape[-1]
+        self._constant, self._params = coefficients[0], params
         asked = first + torch.arange(q.shape[-2], dtype=self.dtype)
         stored = torch.arange(k.shape[-2], dtype=self.dtype)
         middle = k.shape[-2] / 2  # times are counted from here: exponents stay small
+        rates = [params.decay_per_token * (i + 1) for i in range(len(powers))]
         self._fade = [torch.exp(-rate * (asked - middle))[:, None] for rate in rates]
         rise = [torch.exp(rate * (stored - middle))[:, None] for rate in rates]
-        powers = [c * u ** (i + 1) for i, c in enumerate(coefficients)]
+        q = self._flat(q).to(self.dtype)
         self._q = torch.cat([q * fade for fade in self._fade], dim=-1)
-        self._q_sum = self._constant * q.sum(-1, keepdim=True)
-        self._k = torch.cat([p[k] * r for p, r in zip(powers, rise, strict=True)], dim=-1)
-        self._v = torch.cat([p[v] * r for p, r in zip(powers, rise, strict=True)], dim=-1)
+        self._q_sum = q.sum(-1, keepdim=True)
+        self._k = self._stored(k, powers, rise)
+        one = torch.ones(*v.shape[:-1], 1)
+        self._v = self._stored(v, powers, rise, one)
         self._fixed = torch.stack([p[fixed] for p in powers], dim=-1)
-        self._rise = torch.cat(rise, dim=-1)
+        self._rise = torch.cat([*rise, torch.ones(len(stored), 1)], dim=-1).T
 
-    def scores(self, low: int, block: slice) -> Tensor:
-        scores = self._q[..., low:, :] @ self._k[..., block, :].transpose(-1, -2)
-        return scores.add_(self._q_sum[..., low:, :]) if self._leaks else scores
+    def _flat(self, x: Tensor) -> Tensor:
+        """One leading dimension; a value per head alone is given its other dimensions."""
+        x = x.reshape((1,) * (len(self._lead) + 2 - x.dim()) + x.shape)
+        return x.expand(*self._lead, *x.shape[-2:]).reshape(self._lead.numel(), *x.shape[-2:])
 
-    def bias(self, pulses: Tensor, low: int, block: slice) -> Tensor:
-        pulses = pulses[..., low:, :].to(self.dtype)
-        if not self._leaks:
-            return (pulses @ self._fixed)[..., None]
-        fade = torch.cat([fade[low:] for fade in self._fade], dim=-1)
-        bias = ((pulses @ self._fixed) * fade) @ self._rise[block].T
-        return bias.add_(self._constant * pulses.sum(-1, keepdim=True))
+    def _stored(
+        self, codes: Tensor, powers: list[Tensor], rise: list[Tensor], *more: Tensor
+    ) -> Tensor:
+        parts = [p[codes].mul_(r) for p, r in zip(powers, rise, strict=True)]
+        parts = [part.to(self.dtype) for part in (*parts, *more)]
+        return self._flat(torch.cat(parts, dim=-1))
 
-    def charges(self, drive: Tensor, low: int, block: slice) -> Tensor:
-        charges = drive @ self._v[..., block, :]
-        if not self._leaks:
-            return charges
-        parts = charges.split(self._lanes, dim=-1)
-        total = drive.sum(-1, keepdim=True) * self._constant
-        return sum((p * f[low:] for p, f in zip(parts, self._fade, strict=True)), start=total)
+    def shot(self, shot: Shot) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """What every pair gets on top, its upper limit, and counts per charge by power."""
+        top, total = self._q_sum, self._q_sum.new_zeros(1, 1, len(self._fade))
+        if shot.bias is not None:
+            pulses = self._flat(shot.bias).to(self.dtype)
+            total = (pulses @ self._fixed) * torch.cat(self._fade, dim=-1)
+            top = top + pulses.sum(-1, keepdim=True)
+        more = torch.cat([total.expand(*top.shape[:-1], -1), self._constant * top], dim=-1)
+        s_sat_ua, a_sat_ua = (self._flat(x.to(self.dtype)) for x in (shot.s_sat_ua, shot.a_sat_ua))
+        gain = self._params.count_max / (self._params.q_max * a_sat_ua * s_sat_ua)
+        gains = [self._constant * gain, *(gain * fade for fade in self._fade)]
+        return more, self._params.q_max * s_sat_ua, gains
+
+    def scores(self, rows: slice, block: slice) -> Tensor:
+        """Charges of the columns, but for what `shot` adds."""
+        return torch.bmm(self._q[:, rows], self._k[:, block].transpose(-1, -2))
+
+    def phi(self, shared: Tensor, shot: Any, rows: slice, block: slice) -> Tensor:
+        """Pulses in clocks, times S_sat in µA."""
+        more, limit, _ = shot
+        rise = self._rise[:, block].expand(len(shared), -1, -1)
+        raw = torch.baddbmm(shared, more[:, rows], rise)
+        return torch.clamp(raw, torch.zeros(()), limit, out=raw)
+
+    def limit(self, shot: Any) -> Tensor:
+        """The longest pulse."""
+        limit: Tensor = shot[1]
+        return limit
+
+    def charges(self, drive: Tensor, shot: Any, rows: slice, block: slice) -> Tensor:
+        """Charges by lane in counts; the last lane is the sum of ``drive``."""
+        lanes, (constant, *gains) = self._lanes, shot[2]
+        parts = torch.bmm(drive, self._v[:, block])
+        total = parts[..., -1:]
+        charges = torch.empty(*parts.shape[:-1], lanes + 1)
+        charges[..., lanes:] = total
+        out = charges[..., :lanes]
+        torch.mul(parts[..., :lanes], gains[0][:, rows], out=out)
+        for i, gain in enumerate(gains[1:], 1):
+            out.addcmul_(parts[..., i * lanes : (i + 1) * lanes], gain[:, rows])
+        if self._constant:
+            out.add_(total * constant)
+        return charges
+
+    def read(self, charges: Tensor, shot: Any) -> Tensor:
+        """Signed counts."""
+        return charges.round()
 
 
-def _exact_counts(params: ArrayParams, charge: Tensor, a_sat_ua: Tensor) -> Tensor:
-    """Signed counts from charges in µA·ticks, as `SignedChargeToPulse.round_charge` does."""
-    per_count = params.q_max * a_sat_ua.double() / params.count_max
-    length = (charge / (per_count * PHI_GRID)).clamp_(-params.count_max, params.count_max)
-    return torch.trunc(2 * length) - torch.trunc(length)
+def laps(
+    params: ArrayParams, start: int, *, queries: int, tokens: int, first: int
+) -> list[tuple[slice, slice]]:
+    """Tokens that the sub-tile of column ``start`` holds one after another, and who sees them."""
+    width, found = min(params.columns, params.window - start), []
+    for lap in range(start, tokens, params.window):
+        block = slice(lap, min(lap + width, tokens))
+        rows = slice(max(0, lap - first), min(queries, block.stop - 1 + params.window - first))
+        if rows.start < rows.stop:
+            found.append((rows, block))
+    return found
+
+
+def hide(phi: Tensor, params: ArrayParams, first: int, rows: slice, block: slice) -> None:
+    """No pulse from a token that is not written yet, or overwritten already."""
+    stored = torch.arange(block.start, block.stop)
+    newer = min(block.stop - 1 - first, rows.stop) - rows.start
+    if newer > 0:
+        asked = torch.arange(newer) + first + rows.start
+        phi[..., :newer, :] *= asked[:, None] >= stored
+    older = max(block.start + params.window - first, rows.start)
+    if older < rows.stop:
+        asked = torch.arange(older, rows.stop) + first
+        phi[..., older - rows.start :, :] *= asked[:, None] - stored < params.window
 
 
 def counts(
@@ -264,6 +356,7 @@ def counts(
     first: int = 0,
     exact: bool = False,
     statistics: Statistics | None = None,
+    within: list[tuple[slice, Tensor]] | None = None,
     faults: NonIdeal | None = None,
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Play every query's shots over the window that it sees.
@@ -289,6 +382,9 @@ def counts(
         In float64, bit for bit; else in float32.
     statistics
         Added to, if given.
+    within
+        Appended to, if given: by sub-tile and shot, queries and whether their results are within
+        the range of the counters.
     faults
         Non-ideal arrays, which compute instead of these, in float32 and without statistics.
 
@@ -313,54 +409,47 @@ def counts(
     fixed = torch.zeros(0, dtype=torch.long) if bias_codes is None else bias_codes
     kind: Any = _Exact if exact else _Fast
     arrays = kind(params, q_codes, k_codes, v_codes, fixed, first)
-    lead, lanes = q_codes.shape[:-2], v_codes.shape[-1]
-    sums = [torch.zeros(*lead, queries, lanes, dtype=arrays.dtype) for _ in shots]
-    phis = [torch.zeros(*lead, queries, dtype=arrays.dtype) for _ in shots]
-    index = first + torch.arange(queries)
+    lead, lanes, top = q_codes.shape[:-2], v_codes.shape[-1], params.count_max
+    flat = lead if exact else (lead.numel(),)
+    played = [arrays.shot(shot) for shot in shots]
+    # The last lane adds up the pulses themselves.
+    totals = [torch.zeros(*flat, queries, lanes + 1, dtype=arrays.dtype) for _ in shots]
     for start in range(0, min(params.window, tokens), params.columns):
-        width = min(params.columns, params.window - start)
-        laps = range(start, tokens, params.window)
-        charge: list[Any] = [None] * len(shots)
-        for lap in laps:
-            block = slice(lap, min(lap + width, tokens))
-            low = max(0, lap - first)
-            if low >= queries:
-                continue
-            age = index[low:, None] - torch.arange(block.start, block.stop)
-            seen = (age >= 0) & (age < params.window)
-            if not seen.any():
-                continue
-            shared = arrays.scores(low, block)
-            for n, shot in enumerate(shots):
-                raw = shared
-                if shot.bias is not None:
-                    raw = shared + arrays.bias(shot.bias, low, block)
-                phi = raw / shot.s_sat_ua
-                phi = phi.clamp_(0.0, params.q_max).mul_(seen)
-                if exact:
-                    phi = torch.round(phi.mul_(PHI_GRID))
+        held = laps(params, start, queries=queries, tokens=tokens, first=first)
+        if not held:
+            continue
+        span = slice(min(rows.start for rows, _ in held), max(rows.stop for rows, _ in held))
+        charges: list[Any] = [None] * len(shots)
+        for rows, block in held:
+            shared = arrays.scores(rows, block)
+            for n, shot in enumerate(played):
+                phi = arrays.phi(shared, shot, rows, block)
+                hide(phi, params, first, rows, block)
                 if statistics is not None:
-                    _observe(statistics, phi, params.q_max * (PHI_GRID if exact else 1), seen)
-                got = arrays.charges(phi, low, block)
-                phis[n][..., low:] += phi.sum(-1)
-                if charge[n] is None:
-                    charge[n] = torch.zeros(*lead, queries, lanes, dtype=arrays.dtype)
-                charge[n][..., low:, :] += got
-        for n, shot in enumerate(shots):
-            if charge[n] is None:
-                continue
-            if exact:
-                result = _exact_counts(params, charge[n], shot.a_sat_ua)
-            else:
-                per_count = params.q_max * shot.a_sat_ua / params.count_max
-                result = charge[n].div_(per_count).round_()
-                result = result.clamp_(-params.count_max, params.count_max)
+                    _observe(statistics, phi / arrays.limit(shot), params, first, rows, block)
+                got = arrays.charges(phi, shot, rows, block)
+                if len(held) == 1:
+                    charges[n] = got
+                    continue
+                if charges[n] is None:
+                    charges[n] = got.new_zeros(*flat, span.stop - span.start, lanes + 1)
+                charges[n][..., rows.start - span.start : rows.stop - span.start, :] += got
+        for n, shot in enumerate(played):
+            result = arrays.read(charges[n][..., :lanes], shot)
+            if within is not None:
+                within.append((span, result.abs() <= top))
+            result = result.clamp_(-top, top)
             if statistics is not None:
                 statistics.results += result.numel()
-                statistics.full_scale += float((result.abs() == params.count_max).sum())
-            sums[n] += result
-    full = params.q_max * (PHI_GRID if exact else 1)
-    return sums, [phi / full for phi in phis]
+                statistics.full_scale += float((result.abs() == top).sum())
+            totals[n][..., span, :lanes] += result
+            totals[n][..., span, lanes] += charges[n][..., lanes]
+    sums = [total[..., :lanes].reshape(*lead, queries, lanes) for total in totals]
+    phis = [
+        (total[..., lanes] / arrays.limit(shot)[..., 0]).reshape(*lead, queries)
+        for total, shot in zip(totals, played, strict=True)
+    ]
+    return sums, phis
 
 
 def scores_ua(params: ArrayParams, q_codes: Tensor, k_codes: Tensor, *, first: int = 0) -> Tensor:
@@ -370,11 +459,28 @@ def scores_ua(params: ArrayParams, q_codes: Tensor, k_codes: Tensor, *, first: i
     """
     none = torch.zeros(*k_codes.shape[:-1], 0, dtype=torch.long)
     arrays = _Fast(params, q_codes, k_codes, none, torch.zeros(0, dtype=torch.long), first)
-    return arrays.scores(0, slice(0, k_codes.shape[-2])) / params.q_max
+    one = torch.ones(())
+    more, _, _ = arrays.shot(Shot(s_sat_ua=one, a_sat_ua=one))
+    rows, block = slice(0, q_codes.shape[-2]), slice(0, k_codes.shape[-2])
+    raw = arrays.scores(rows, block).add_(more[..., -1:])
+    return raw.reshape(*q_codes.shape[:-1], -1) / params.q_max
 
 
-def _observe(statistics: Statistics, phi: Tensor, full: float, seen: Tensor) -> None:
-    statistics.pairs += float(seen.sum()) * phi[..., 0, 0].numel()
-    statistics.active += float((phi > 0).sum())
-    statistics.saturated += float((phi >= full).sum())
-    statistics.pulse += float(phi.sum()) / full
+def _scalar(value: float) -> Tensor:
+    return torch.tensor([[value]], dtype=torch.float64)
+
+
+def _observe(
+    statistics: Statistics,
+    share: Tensor,
+    params: ArrayParams,
+    first: int,
+    rows: slice,
+    block: slice,
+) -> None:
+    seen = torch.ones(rows.stop - rows.start, block.stop - block.start)
+    hide(seen, params, first, rows, block)
+    statistics.pairs += float(seen.sum()) * share[..., 0, 0].numel()
+    statistics.active += float((share > 0).sum())
+    statistics.saturated += float((share >= 1).sum())
+    statistics.pulse += float(share.sum())

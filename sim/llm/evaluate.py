@@ -7,13 +7,14 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sim.llm.adapted import Adapted
 from sim.llm.arrays import ArrayParams
 from sim.llm.mapping import LayerMap
 from sim.llm.model import SMOLLM2, LanguageModel
@@ -26,6 +27,7 @@ __all__ = ["CASES", "LEVERS", "Case", "EvaluationStudy", "evaluate"]
 
 CALIBRATION = ("othello", "twelfth_night")  #: never evaluated on
 HELD_OUT = ("hamlet", "tempest")  #: never calibrated on
+_TRAINED = ("adapted", "control")  # kinds of cases whose layers were adapted
 _SKIP = 6000  # tokens at the start of a text that are left out
 
 Notice = Callable[[str], None]
@@ -36,7 +38,8 @@ class Case:
     """A row: what the layers compute."""
 
     name: str  #: as the table says it
-    kind: str = "mapped"  #: "softmax", "mean", "published" or "mapped"
+    #: "softmax", "mean", "published", "mapped", "adapted", or "control": adapted without attention
+    kind: str = "mapped"
     recipe: Recipe = field(default_factory=Recipe)  #: levers of a mapped case
     cell: str = "published"  #: cell of a published case
     contexts: tuple[int, ...] = (256,)  #: contexts it is evaluated with
@@ -55,9 +58,12 @@ CASES: tuple[Case, ...] = (
     Case(name="mapped, two shots, 8 bits throughout, no leakage", recipe=Recipe(**_REAL)),
     Case(name="mapped, 4-bit Q, 3-bit K and V, 8-bit results", recipe=Recipe(count_bits=8)),
     Case(name="mapped: all of it", contexts=(256, 512, 1024)),
+    Case(name="mapped and adapted: all of it", kind="adapted", contexts=(256, 512, 1024)),
+    Case(name="no attention, adapted as long (control)", kind="control", contexts=(256, 512, 1024)),
     Case(name="mapped, one more bit of result", recipe=Recipe(count_bits=5)),
     Case(name="mapped, one shot", recipe=Recipe(shots=1)),
     Case(name="mapped, three shots", recipe=Recipe(shots=3), contexts=(256, 1024)),
+    Case(name="mapped, four sinks on the host", recipe=Recipe(sinks=4)),
     Case(name="mapped, sinks in the array", recipe=Recipe(sinks=0)),
 )  # fmt: skip
 
@@ -98,7 +104,8 @@ class EvaluationStudy:
     cases: tuple[str, ...] = tuple(case.name for case in CASES)  #: names of rows
     texts: tuple[str, ...] = HELD_OUT  #: held-out texts
     tokens: int = 2048  #: of each text
-    calibration_tokens: int = 1024  #: of the calibration texts together, at least one context
+    calibration_tokens: int = 2048  #: of the calibration texts together, at least one piece
+    calibration_context: int = 512  #: tokens of a piece of calibration text
     every: int = 1  #: layers that are replaced: each one, or every so many
 
     def __post_init__(self) -> None:
@@ -158,8 +165,9 @@ def evaluate(
     notice: Notice | None = None,
     longest: int | None = None,
     cases: Sequence[Case] = CASES,
+    adapted: Mapping[str, Adapted] | None = None,
 ) -> dict[str, Any]:
-    """Evaluate every case on every text and context.
+    """Evaluate every case on every text and context; a case is mapped once for all of them.
 
     Parameters
     ----------
@@ -173,6 +181,8 @@ def evaluate(
         Longest context; None is every one that a case asks for.
     cases
         The rows that ``study.cases`` picks from.
+    adapted
+        Adapted models of the kinds "adapted" and "control"; without them, those rows are left out.
 
     Returns
     -------
@@ -182,58 +192,81 @@ def evaluate(
         control and teacher), ``seconds``; and ``errors`` by layer of the mapped cases.
     """
     model = LanguageModel.load(study.model) if model is None else model
+    adapted = {} if adapted is None or study.every != 1 else adapted
     chosen = [case for case in cases if case.name in study.cases]
-    by_context = sorted({context for case in chosen for context in case.contexts})
-    by_context = [context for context in by_context if longest is None or context <= longest]
-    rows: list[dict[str, Any]] = []
+    chosen = [case for case in chosen if case.kind not in _TRAINED or case.kind in adapted]
+    contexts = sorted({context for case in chosen for context in case.contexts})
+    contexts = [context for context in contexts if longest is None or context <= longest]
+    piece = min(study.calibration_context, contexts[-1])
+    ids = calibration_ids(model, study.calibration_tokens, piece)
+    held_out = {
+        (context, text): model.pieces(
+            load_text(text), tokens=max(study.tokens, context), context=context, skip=_SKIP
+        )
+        for context in contexts
+        for text in study.texts
+    }
+    first = {
+        "softmax": Case(name="teacher", kind="softmax", contexts=tuple(contexts)),
+        "mean": Case(name="control", kind="mean", contexts=tuple(contexts)),
+    }
+    found: dict[tuple[str, int, str], tuple[float, float]] = {}
     errors: dict[str, list[float]] = {}
-    for context in by_context:
-        ids = calibration_ids(model, study.calibration_tokens, context)
-        held_out = {
-            text: model.pieces(
-                load_text(text), tokens=max(study.tokens, context), context=context, skip=_SKIP
-            )
-            for text in study.texts
-        }
-        base: dict[str, dict[str, float]] = {}
-        todo = [case for case in chosen if context in case.contexts]
-        first = [Case(name="teacher", kind="softmax"), Case(name="control", kind="mean")]
-        for case in [*first, *todo]:
-            kept = {"softmax": "teacher", "mean": "control"}.get(case.kind)
-            start = time.monotonic()
-            if kept in base and case not in first:
-                found, layers = base[kept], []
-                start -= base[kept]["seconds"]
-            else:
-                if notice is not None:
-                    notice(f"{case.name}, context {context}")
-                layers = _layers(model, case, ids, study.every)
-                model.attach(layers)
-                found = {text: _perplexity(model, piece) for text, piece in held_out.items()}
-                found["seconds"] = time.monotonic() - start
-            if case in first:
-                base[case.name] = found
+
+    def measure(case: Case) -> None:
+        start = time.monotonic()
+        if notice is not None:
+            notice(case.name)
+        if case.kind in _TRAINED:
+            layers = adapted[case.kind].layers
+        else:
+            layers = _layers(model, case, ids, study.every)
+        seconds = time.monotonic() - start
+        model.attach(layers)
+        mapped = [layer for layer in layers if isinstance(layer, LayerMap)]
+        if mapped:
+            errors[case.name] = [float(layer.error.median()) for layer in mapped]
+        for context in contexts:
+            if context not in case.contexts:
                 continue
-            seconds = time.monotonic() - start
-            mapped = [layer for layer in layers if isinstance(layer, LayerMap)]
-            if mapped:
-                errors[f"{case.name}, context {context}"] = [
-                    float(layer.error.median()) for layer in mapped
-                ]
+            start = time.monotonic()
+            if notice is not None:
+                notice(f"{case.name}, context {context}")
+            values = [_perplexity(model, held_out[context, text]) for text in study.texts]
+            spent = seconds + time.monotonic() - start
+            for text, value in zip(study.texts, values, strict=True):
+                found[case.name, context, text] = value, spent
+
+    for case in first.values():
+        measure(case)
+    for case in chosen:
+        if case.kind in _TRAINED:
+            with adapted[case.kind].merged(model):
+                measure(case)
+        elif case.kind not in first:
+            measure(case)
+    rows: list[dict[str, Any]] = []
+    for context in contexts:
+        for case in chosen:
+            if context not in case.contexts:
+                continue
             for text in study.texts:
-                teacher, control = base["teacher"][text], base["control"][text]
+                value, seconds = found[first.get(case.kind, case).name, context, text]
+                teacher, control = (
+                    found[name, context, text][0] for name in ("teacher", "control")
+                )
                 rows.append(
                     {
                         "case": case.name,
                         "layers": len(range(study.every // 2, len(model.layers), study.every)),
-                        "trained": False,
+                        "trained": case.kind in _TRAINED,
                         "context": context,
                         "text": text,
-                        "perplexity": found[text],
+                        "perplexity": value,
                         "teacher": teacher,
                         "control": control,
-                        "ratio": found[text] / teacher,
-                        "recovered": math.log(control / found[text]) / math.log(control / teacher),
+                        "ratio": value / teacher,
+                        "recovered": math.log(control / value) / math.log(control / teacher),
                         "seconds": seconds,
                     }
                 )
@@ -243,5 +276,7 @@ def evaluate(
         "model": study.model,
         "tokens": study.tokens,
         "calibration_tokens": study.calibration_tokens,
+        "calibration_context": piece,
+        "adapted": {kind: one.config_hash for kind, one in adapted.items()},
         "default": dataclasses.asdict(Recipe()),
     }

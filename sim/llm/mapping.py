@@ -38,9 +38,10 @@ from scipy.optimize import least_squares
 from torch import Tensor
 
 from sim.llm.arrays import NonIdeal, Shot, Statistics, counts, scores_ua
+from sim.llm.gradient import divided
 from sim.llm.recipe import Recipe
 
-__all__ = ["LayerMap", "calibrate", "lost", "softmax_attention"]
+__all__ = ["LEVEL_MAX", "LayerMap", "calibrate", "lost", "softmax_attention"]
 
 Floats = NDArray[np.float64]
 
@@ -49,7 +50,9 @@ _FINE_UA = 1.3  # wanted of the bias row that makes the small steps
 _RIDGE = 1.0  # share of the mean added to moments before they are balanced
 _RATIO = 11.0  # most of two shots' weights: a shift by 3, and a little of A_sat
 _SWEEPS = 2  # of coordinate descent over a column's rows
-_LEVEL_MAX = 255  # highest level of a saturation current, in µA
+_BLOCK = 16  # rows whose changes reach the other rows together
+LEVEL_MAX = 255  #: highest level of a saturation current, in µA
+FEATURES = 6  #: of a query that its largest score is predicted from
 _SKIP = 16  # queries at the start of a sequence that see too few tokens to learn from
 _PRIORS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 30.0)  # weight of the mean output: tried
 _A_SAT_UA = (10.0, 15.0, 22.0, 32.0, 48.0, 72.0, 110.0)  # A_sat: tried
@@ -94,17 +97,34 @@ def nearest(target_ua: Tensor, levels_ua: Tensor) -> Tensor:
 
 
 def joint(target_ua: Tensor, levels_ua: Tensor, moment: Tensor) -> Tensor:
-    """Codes of each column, (..., rows), that keep the squared error of its scores small."""
-    flat = target_ua.reshape(-1, target_ua.shape[-1])
-    codes = nearest(flat, levels_ua)
+    """Codes of each column, (..., columns, rows), that keep the error of its scores small.
+
+    Coordinate descent: given all other rows, a row's best level is the one nearest to where the
+    error's gradient vanishes. ``moment`` is that of the pulses, (..., rows, rows).
+    """
+    lead, rows = target_ua.shape[:-2], target_ua.shape[-1]
+    moment = moment.expand(*lead, rows, rows).reshape(lead.numel(), rows, rows)
+    wanted = target_ua.reshape(lead.numel(), *target_ua.shape[-2:]).mT.contiguous()
+    edges = (levels_ua[1:] + levels_ua[:-1]) / 2
+    codes = torch.bucketize(wanted, edges)
     current = levels_ua[codes]
-    gradient = (current - flat) @ moment
-    for row in [*range(flat.shape[1])] * _SWEEPS:
-        step = levels_ua - current[:, row, None]
-        best = (2 * step * gradient[:, row, None] + step**2 * moment[row, row]).argmin(1)
-        gradient += step.gather(1, best[:, None]) * moment[row]
-        current[:, row], codes[:, row] = levels_ua[best], best
-    return codes.reshape(target_ua.shape)
+    slope = 1 / moment.diagonal(dim1=-2, dim2=-1).clamp(min=1e-9)
+    for _ in range(_SWEEPS):
+        gradient = torch.bmm(moment, current - wanted)
+        for start in range(0, rows, _BLOCK):
+            stop = min(start + _BLOCK, rows)
+            block = gradient[:, start:stop]
+            before = current[:, start:stop].clone()
+            for i, row in enumerate(range(start, stop)):
+                code = torch.bucketize(current[:, row] - block[:, i] * slope[:, row, None], edges)
+                level = levels_ua[code]
+                step = (level - current[:, row])[:, None]
+                current[:, row], codes[:, row] = level, code
+                block[:, i + 1 :].baddbmm_(moment[:, row + 1 : stop, row, None], step)
+            if stop < rows:
+                change = current[:, start:stop] - before
+                gradient[:, stop:].baddbmm_(moment[:, stop:, start:stop], change)
+    return codes.mT.reshape(target_ua.shape)
 
 
 def compensation(total_ua: Tensor, rows: int, levels_ua: Tensor) -> Tensor:
@@ -167,7 +187,7 @@ class LayerMap:
     value_map: Tensor  #: centred value to currents, (G, D, D); folds into the projection
     value_back: Tensor  #: currents to value, (H, D, D); folds into the output projection
     gain_ua: Tensor  #: µA per unit of score, (H,)
-    top: Tensor  #: prediction of the largest score from the features, (H, 4)
+    top: Tensor  #: prediction of the largest score from the features, (H, features)
     shot_weight: Tensor  #: (H, shots)
     shot_start: Tensor  #: where phi begins, from the predicted largest score on, (H, shots)
     s_sat_ua: Tensor  #: (H, shots), in steps of 1 µA
@@ -208,28 +228,35 @@ class LayerMap:
         """Keys or values by array: as they are, or repeated where groups do not share."""
         return x.repeat_interleave(len(self.key_mean) // x.shape[1], 1)
 
+    def query_pulses(self, q: Tensor) -> Tensor:
+        """Pulses wanted of the signal rows in clocks, not whole ones, (batch, H, queries, D)."""
+        top = self.recipe.arrays.q_max
+        return (top / 2 + q @ self.query_map).clamp(0, top)
+
     def query_codes(self, q: Tensor) -> Tensor:
         """Pulses of the signal rows, (batch, H, queries, D)."""
-        top = self.recipe.arrays.q_max
-        codes = top / 2 + q @ self.query_map
-        return torch.round(codes).clamp_(0, top)
+        return torch.round(self.query_pulses(q))
+
+    def key_ua(self, k: Tensor) -> Tensor:
+        """Currents wanted of the signal rows, (batch, G, tokens, D)."""
+        return (self._own(k) - self.key_mean[:, None]) @ self.key_map
+
+    def value_ua(self, v: Tensor) -> Tensor:
+        """Currents wanted of the value lanes, (batch, G, tokens, D)."""
+        return (self._own(v) - self.value_mean[:, None]) @ self.value_map
 
     def key_codes(self, k: Tensor) -> Tensor:
         """Codes of signal and compensation rows, (batch, G, tokens, rows)."""
-        k, levels = self._own(k), self._levels()
-        target = (k - self.key_mean[:, None]) @ self.key_map
-        if self.recipe.joint:
-            parts = [joint(target[:, g], levels, self.moment[g]) for g in range(target.shape[1])]
-            codes = torch.stack(parts, dim=1)
-        else:
-            codes = nearest(target, levels)
+        target, levels = self.key_ua(k), self._levels()
+        joined = self.recipe.joint
+        codes = joint(target, levels, self.moment) if joined else nearest(target, levels)
         rows = compensation(levels[codes].sum(-1), self.recipe.compensation_rows, levels)
         return torch.cat([codes, rows], dim=-1)
 
     def value_codes(self, v: Tensor) -> Tensor:
         """Codes of value and norm lanes, (batch, G, tokens, lanes)."""
-        v, levels = self._own(v), self._levels()
-        codes = nearest((v - self.value_mean[:, None]) @ self.value_map, levels)
+        levels = self._levels()
+        codes = nearest(self.value_ua(v), levels)
         wanted = [_NORM_CURRENTS_UA[i % 4] for i in range(self.recipe.norm_lanes)]
         lanes = nearest(torch.tensor(wanted), levels)
         return torch.cat([codes, lanes.expand(*codes.shape[:-1], -1)], dim=-1)
@@ -241,27 +268,34 @@ class LayerMap:
         return torch.einsum("bhtd,hd->bht", q, mean) * self.scale
 
     def features(self, q: Tensor, k: Tensor) -> Tensor:
-        """What the largest score of a query is predicted from, (batch, H, queries, 4)."""
+        """What the largest score of a query is predicted from, (batch, H, queries, features)."""
         common = self.common(q)
         if not self.recipe.predict:
             one = torch.ones_like(common)
-            return torch.stack([one, 0 * one, 0 * one, 0 * one], dim=-1)
+            return torch.stack([one, *[0 * one] * (FEATURES - 1)], dim=-1)
         own = self._per_query_head(k[..., k.shape[-2] - q.shape[-2] :, :])
         own = (q * own).sum(-1) * self.scale - common
         length = (q @ self.query_map).norm(dim=-1) / self.recipe.arrays.q_max
-        return torch.stack([torch.ones_like(common), common, length, own], dim=-1)
+        index = torch.arange(k.shape[-2] - q.shape[-2], k.shape[-2])
+        seen = torch.log1p(index.clamp(max=self.recipe.window).float()).expand_as(common)
+        few = torch.rsqrt(1 + index.float()).expand_as(common)
+        return torch.stack([torch.ones_like(common), common, length, own, seen, few], dim=-1)
 
     def threshold(self, q: Tensor, k: Tensor) -> Tensor:
         """Predicted largest score of each query, the mean key's taken out."""
         return torch.einsum("bhtf,hf->bht", self.features(q, k), self.top)
+
+    def bias_ua(self, threshold: Tensor) -> Tensor:
+        """Currents wanted of the bias rows, (shots, batch, H, queries)."""
+        start = self.shot_start.T[:, None, :, None]
+        return -self.gain_ua[:, None] * (threshold + start)
 
     def shots(self, threshold: Tensor) -> tuple[list[Shot], Tensor]:
         """Passes of every query, and the codes of the bias rows."""
         arrays = self.recipe.arrays
         bias = _Bias.of(self.recipe.bias_rows, self._levels())
         passes = []
-        for n in range(self.recipe.shots):
-            wanted = -self.gain_ua[:, None] * (threshold + self.shot_start[:, n, None])
+        for n, wanted in enumerate(self.bias_ua(threshold)):
             passes.append(
                 Shot(
                     s_sat_ua=self.s_sat_ua[:, n, None, None],
@@ -341,7 +375,7 @@ class LayerMap:
             own = torch.exp(score.clamp(max=30.0)) * (index[:, None] >= torch.arange(sinks))
             out = out + own @ values
             weight = weight + own.sum(-1)
-        return out / weight[..., None]
+        return divided(out, weight[..., None])
 
 
 # --- calibration --------------------------------------------------------------------------------
@@ -517,7 +551,7 @@ def calibrate(
         recipe=recipe,
         scale=scale,
         **_arrays_of_layer(q, k, v, gram, scale, recipe),
-        top=torch.zeros(heads, 4),
+        top=torch.zeros(heads, FEATURES),
         shot_weight=blank,
         shot_start=blank,
         s_sat_ua=blank + 1,
@@ -534,6 +568,8 @@ def calibrate(
     features = layer.features(q, k)
     learnt = features[:, :, _SKIP:]
     used = learnt.abs().sum((0, 1, 2)) > 0
+    if not recipe.position:
+        used[-2:] = False
     top = torch.zeros(heads, learnt.shape[-1])
     for h in range(heads):
         x, y = learnt[:, h].flatten(0, 1)[:, used], largest[:, h].flatten()
@@ -558,7 +594,7 @@ def calibrate(
         layer,
         shot_weight=weight,
         shot_start=start,
-        s_sat_ua=(layer.gain_ua[:, None] * length).round().clamp(1, _LEVEL_MAX),
+        s_sat_ua=(layer.gain_ua[:, None] * length).round().clamp(1, LEVEL_MAX),
     )
     return _choose_outputs(layer, q, k, v, gram, (rows, k_codes, v_codes, threshold), faults)
 
@@ -585,7 +621,7 @@ def _choose_outputs(
     best = dataclasses.replace(layer, error=torch.full((heads,), torch.inf))
     passes, bias_codes = layer.shots(threshold)
     for a_sat_ua in _A_SAT_UA:
-        a = (a_sat_ua * ratio).round().clamp(1, _LEVEL_MAX)
+        a = (a_sat_ua * ratio).round().clamp(1, LEVEL_MAX)
         trial = dataclasses.replace(layer, a_sat_ua=a, shot_weight=2**shift * least * a_sat_ua / a)
         passes = [
             dataclasses.replace(shot, a_sat_ua=a[:, n, None, None]) for n, shot in enumerate(passes)

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-__all__ = ["draw_evaluation", "draw_levers"]
+__all__ = ["draw_curve", "draw_evaluation", "draw_levers"]
 
 
 def _save(figure: Figure, path: Path) -> Path:
@@ -36,13 +36,14 @@ def draw_evaluation(path: Path, result: Mapping[str, Any]) -> Path:
         axis.plot(ratios, [place] * len(ratios), "|", color="black", markersize=9)
         axis.text(max(ratios) * 1.05, place, f"{mean:.2f}", va="center", fontsize=8)
     axis.axvline(1.0, color="black", linewidth=0.8)
+    axis.axvline(1.25, color="C2", linewidth=0.8, linestyle="--")
     axis.axvline(1.6, color="C3", linewidth=0.8, linestyle="--")
     axis.set_xscale("log")
     axis.set_xlim(left=0.9)
     axis.set_yticks(range(len(cases)), [f"{case} ({context})" for case, context in cases])
     axis.tick_params(axis="y", labelsize=8)
     axis.invert_yaxis()
-    axis.set_xlabel("perplexity over the teacher's (marks: texts; dashed: 1.6; brackets: context)")
+    axis.set_xlabel("perplexity over the teacher's (marks: texts; dashed: 1.25, 1.6)")
     return _save(figure, path)
 
 
@@ -63,4 +64,21 @@ def draw_levers(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     axis.set_xscale("log")
     axis.set_xlabel("clocks per query")
     axis.set_ylabel("share of the output's variance lost, median of the heads")
+    return _save(figure, path)
+
+
+def draw_curve(path: Path, curve: Sequence[Mapping[str, float]]) -> Path:
+    """Divergence from the teacher, and perplexity over the teacher's, over steps."""
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    left = figure.subplots()
+    steps = [point["step"] for point in curve]
+    left.plot(steps, [point["divergence"] for point in curve], "o-", markersize=3, color="C0")
+    left.set_xlabel("steps")
+    left.set_ylabel("divergence from the teacher, nats per token", color="C0")
+    left.set_ylim(bottom=0)
+    right = left.twinx()
+    right.plot(steps, [point["ratio"] for point in curve], "s-", markersize=3, color="C3")
+    right.axhline(1.25, color="C3", linewidth=0.8, linestyle="--")
+    right.set_ylabel("perplexity over the teacher's (dashed: 1.25)", color="C3")
+    right.set_ylim(bottom=1)
     return _save(figure, path)
