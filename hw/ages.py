@@ -174,10 +174,8 @@ class Ages(Component):
             sink_age = Signal(p.age_bits)  # since the write of column 0
             with m.If(self.flush | (self.occupancy == 0) | (self.active_sinks == 0)):
                 m.d.sync += sink_age.eq(0)
-            with m.Elif(swept_sinks):
-                m.d.sync += sink_age.eq(sweep_next)
-            with m.Elif(tick):
-                m.d.sync += sink_age.eq(aged(sink_age))
+            with m.Elif(tick | swept_sinks):
+                m.d.sync += sink_age.eq(Mux(swept_sinks, sweep_next, aged(sink_age)))
             counters.append(sink_age)
         self._compare(m, counters, lap)
         self._show_oldest(m, counters, tick)
