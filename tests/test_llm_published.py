@@ -282,8 +282,8 @@ def test_every_case_of_noise_changes_the_model_and_none_at_factor_zero(monkeypat
     assert result["layers"] == 2
     change = {(row["case"], row["factor"]): abs(math.log(row["ratio"])) for row in result["rows"]}
     for case in study.cases:
-        assert change[case, 0.0] < 0.01  # a count or two at a boundary
-        assert change[case, 8.0] > max(2 * change[case, 0.0], 1e-3), case
+        assert change[case, 0.0] < 1e-3, case
+        assert change[case, 8.0] > 1e-2, case
     # As the file of the preset says it, read by other means.
     preset = json.loads((ROOT / "analog_models" / "devices" / "sky130-tt.json").read_text("utf-8"))
     for name in ("gain_sigma", "offset_sigma_ua"):
