@@ -767,15 +767,16 @@ async def _shots(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) 
     # One lane alone at its limit, in every slot.
     for lane in range(p.lanes):
         traffic.good(FLUSH)
-        for _ in range(p.columns + 1):
+        for at in range(p.columns + p.columns % 2):
             tag = traffic.tag()
             for head in range(p.heads):
-                v = [2 ** (p.kv_bits - 1)] * p.lanes
+                # The others' two values around nothing cancel, or nearly.
+                v = [2 ** (p.kv_bits - 1) - at % 2] * p.lanes
                 v[lane] = 2**p.kv_bits - 1
                 bench.send(WRITE, tag, head=head, k=[2**p.kv_bits - 1] * p.rows, v=v)
-        traffic.extreme(QUERY, Shot(shift=3))
-        for at in range(12):
-            traffic.extreme(QUERY, Shot(shift=3, accumulate=at % 4 != 3))
+        # Runs of three and four shots, of which the last is beyond, come to every slot.
+        for at in range(28):
+            traffic.extreme(QUERY, Shot(shift=3, accumulate=at % 7 not in (0, 3)))
         await bench.settle()
     await bench.soft_reset()
     traffic.good(BOTH, Shot(accumulate=True))  # onto nothing
@@ -1221,6 +1222,8 @@ async def _ages(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) -
         (0, 4, 160, 1, p.window + p.columns),
         (1, 6, 120, 1, p.window + 2),
         (0, 9, 60, 1, 3),
+        (0, 9, 400, 1, 2 * p.window),
+        (p.sinks, 9, 250, 1, p.window + 2),
     ):
         await bench.reset()
         watch = _AgeWatch(bench, sinks=sinks, budget=budget, tick=tick)
