@@ -503,15 +503,25 @@ async def _latency(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]
             (BOTH, job["latency_clk"] + more + write_clk - p.write_clk),
             (QUERY, job["query_latency_clk"] + more),
         ):
-            await _answer_after(bench, traffic, command, expected)
+            took = await _clocks_to_answer(bench, traffic, command, expected)
+            demand(took == expected, f"{command.name}: {took} clocks instead of {expected}")
             await bench.settle()
+        # A token is asked for while its V is still being written, the first as soon as any other.
+        traffic.good(FLUSH)
+        await bench.settle()
+        times = []
+        for _ in range(2):
+            traffic.good(WRITE)
+            times.append(await _clocks_to_answer(bench, traffic, QUERY, expected, after=1))
+            await bench.settle()
+        demand(times[0] == times[1], f"first token: {times[0]} clocks instead of {times[1]}")
     await bench.soft_reset()
 
 
-async def _answer_after(
-    bench: MutantBench, traffic: HardTraffic, command: Command, expected: int
-) -> None:
-    """Send a packet and measure how long its answer takes."""
+async def _clocks_to_answer(
+    bench: MutantBench, traffic: HardTraffic, command: Command, about: int, *, after: int = 0
+) -> int:
+    """Send a packet, behind some that wait, and measure how long its answer takes."""
     dut, last = bench.dut, bench.params.heads - 1
     number = "" if last == 0 else f"_{last}"
     tokens = [getattr(dut, f"s_axis{number}_{name}") for name in ("tvalid", "tready", "tlast")]
@@ -523,12 +533,12 @@ async def _answer_after(
         clock += 1
         demand(not (taken and int(dut.idle.value)), "idle with a query in flight")
         if all(int(line.value) for line in tokens):
-            taken = clock
+            taken = clock if after == 0 else None
+            after -= 1
         if int(valid.value):
             break
-        demand(clock < 4 * expected + 100, f"{command.name}: no answer")
-    took = clock - (taken or 0)
-    demand(took == expected, f"{command.name}: {took} clocks instead of {expected}")
+        demand(clock < 4 * about + 100, f"{command.name}: no answer")
+    return clock - (taken or 0)
 
 
 async def _fill(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) -> None:
@@ -729,7 +739,11 @@ async def _shots(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) 
     traffic.good(FLUSH)
     for _ in range(p.window // 2 + 1):
         traffic.extreme(WRITE)
-    for levels in ({}, {"level_0": 5, "level_1": 33, "level_2": 129, "level_3": 254}):
+    for levels in (
+        {},
+        {"level_0": 1, "level_1": 2, "level_2": 3, "level_3": 6},
+        {"level_0": 5, "level_1": 33, "level_2": 129, "level_3": 254},
+    ):
         for name in ("s_levels", "a_levels"):
             if levels:
                 await host.write(name, **levels)
@@ -765,9 +779,10 @@ async def _shots(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]) 
         traffic.good(QUERY, Shot(accumulate=True))
         await bench.settle()
     # One lane alone at its limit, in every slot.
+    await host.write("a_levels", **{f"level_{code}": 48 for code in range(4)})
     for lane in range(p.lanes):
         traffic.good(FLUSH)
-        for at in range(p.columns + p.columns % 2):
+        for at in range(p.window + p.window % 2):
             tag = traffic.tag()
             for head in range(p.heads):
                 # The others' two values around nothing cancel, or nearly.
@@ -1407,6 +1422,12 @@ async def _refresh(bench: MutantBench, traffic: HardTraffic, job: dict[str, Any]
             gaps = [after - before for before, after in itertools.pairwise(seen.clocks)]
             demand(len(gaps) >= 2 and set(gaps) == {period}, f"refreshes {gaps} clocks apart")
         await host.write("refresh_period", clocks=64)
+        # Packets that always wait take turns with refreshes.
+        seen.clocks.clear()
+        for _ in range(40):
+            traffic.good(BOTH)
+        await bench.drain()
+        demand(len(seen.clocks) >= 8, f"{len(seen.clocks)} refreshes between 40 packets")
         for _ in range(2 * p.window):
             traffic.any_shot(rng.choice((BOTH, BOTH, WRITE, QUERY)))
             await bench.ahead(2)
