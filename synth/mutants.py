@@ -270,8 +270,13 @@ class _Netlist:
         return bits
 
     def changes(self, command: str) -> bool:
-        """Whether a mutation changes anything: what it puts is not what stands there."""
+        """Whether a mutation changes logic: what it puts is not what stands there.
+
+        What a memory holds at power-up is no logic, and no signal could switch it on.
+        """
         options = dict(re.findall(r"-(\w+) (\S+)", command))
+        if self.kind[options["cell"]].startswith("$meminit"):
+            return False
         bits = self.bits(options["cell"], options["port"])
         mode, here = options["mode"], bits[int(options["portbit"])]
         if mode.startswith("const"):
