@@ -12,8 +12,8 @@ scores, so memory is linear in the context.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -26,7 +26,15 @@ from analog_models.dac import Dac, LevelCurrents, check_decay
 from analog_models.params import check_int
 from analog_models.presets import resolve_cell
 
-__all__ = ["ArrayParams", "NonIdeal", "Shot", "Statistics", "counts", "scores_ua"]
+__all__ = [
+    "ArrayParams",
+    "NonIdeal",
+    "Shot",
+    "Statistics",
+    "counts",
+    "counts_at",
+    "scores_ua",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,7 +257,7 @@ class _Fast:
         rates = [params.decay_per_token * (i + 1) for i in range(len(powers))]
         self._fade = [torch.exp(-rate * (asked - middle))[:, None] for rate in rates]
         rise = [torch.exp(rate * (stored - middle))[:, None] for rate in rates]
-        q = self._flat(q).to(self.dtype)
+        q = self.flat(q).to(self.dtype)
         self._q = torch.cat([q * fade for fade in self._fade], dim=-1)
         self._q_sum = q.sum(-1, keepdim=True)
         self._k = self._stored(k, powers, rise)
@@ -258,7 +266,7 @@ class _Fast:
         self._fixed = torch.stack([p[fixed] for p in powers], dim=-1)
         self._rise = torch.cat([*rise, torch.ones(len(stored), 1)], dim=-1).T
 
-    def _flat(self, x: Tensor) -> Tensor:
+    def flat(self, x: Tensor) -> Tensor:
         """One leading dimension; a value per head alone is given its other dimensions."""
         x = x.reshape((1,) * (len(self._lead) + 2 - x.dim()) + x.shape)
         return x.expand(*self._lead, *x.shape[-2:]).reshape(self._lead.numel(), *x.shape[-2:])
@@ -268,17 +276,17 @@ class _Fast:
     ) -> Tensor:
         parts = [p[codes].mul_(r) for p, r in zip(powers, rise, strict=True)]
         parts = [part.to(self.dtype) for part in (*parts, *more)]
-        return self._flat(torch.cat(parts, dim=-1))
+        return self.flat(torch.cat(parts, dim=-1))
 
     def shot(self, shot: Shot) -> tuple[Tensor, Tensor, list[Tensor]]:
         """What every pair gets on top, its upper limit, and counts per charge by power."""
         top, total = self._q_sum, self._q_sum.new_zeros(1, 1, len(self._fade))
         if shot.bias is not None:
-            pulses = self._flat(shot.bias).to(self.dtype)
+            pulses = self.flat(shot.bias).to(self.dtype)
             total = (pulses @ self._fixed) * torch.cat(self._fade, dim=-1)
             top = top + pulses.sum(-1, keepdim=True)
         more = torch.cat([total.expand(*top.shape[:-1], -1), self._constant * top], dim=-1)
-        s_sat_ua, a_sat_ua = (self._flat(x.to(self.dtype)) for x in (shot.s_sat_ua, shot.a_sat_ua))
+        s_sat_ua, a_sat_ua = (self.flat(x.to(self.dtype)) for x in (shot.s_sat_ua, shot.a_sat_ua))
         gain = self._params.count_max / (self._params.q_max * a_sat_ua * s_sat_ua)
         gains = [self._constant * gain, *(gain * fade for fade in self._fade)]
         return more, self._params.q_max * s_sat_ua, gains
@@ -405,21 +413,116 @@ def counts(
         return faults.counts(
             params, shots, q_codes, k_codes, v_codes, bias_codes=bias_codes, first=first
         )
-    queries, tokens = q_codes.shape[-2], k_codes.shape[-2]
-    fixed = torch.zeros(0, dtype=torch.long) if bias_codes is None else bias_codes
-    kind: Any = _Exact if exact else _Fast
-    arrays = kind(params, q_codes, k_codes, v_codes, fixed, first)
     lead, lanes, top = q_codes.shape[:-2], v_codes.shape[-1], params.count_max
-    flat = lead if exact else (lead.numel(),)
+    kind: Any = _Exact if exact else _Fast
+    arrays = kind(params, q_codes, k_codes, v_codes, _none(bias_codes), first)
     played = [arrays.shot(shot) for shot in shots]
-    # The last lane adds up the pulses themselves.
-    totals = [torch.zeros(*flat, queries, lanes + 1, dtype=arrays.dtype) for _ in shots]
+    totals = _zeros(arrays, q_codes, lanes + 1, len(shots), exact)
+    for span, charges in _charges(params, arrays, played, q_codes, k_codes, first, statistics):
+        for total, charge, shot in zip(totals, charges, played, strict=True):
+            result = arrays.read(charge[..., :lanes], shot)
+            if within is not None:
+                within.append((span, result.abs() <= top))
+            result = result.clamp_(-top, top)
+            if statistics is not None:
+                statistics.results += result.numel()
+                statistics.full_scale += float((result.abs() == top).sum())
+            total[..., span, :lanes] += result
+            total[..., span, lanes] += charge[..., lanes]
+    sums = [total[..., :lanes].reshape(*lead, -1, lanes) for total in totals]
+    return sums, _phis(arrays, totals, played, lead)
+
+
+def counts_at(
+    params: ArrayParams,
+    shots: Sequence[Shot],
+    a_sat_ua: Sequence[Tensor],
+    q_codes: Tensor,
+    k_codes: Tensor,
+    v_codes: Tensor,
+    *,
+    bias_codes: Tensor | None = None,
+    first: int = 0,
+    faults: NonIdeal | None = None,
+) -> tuple[list[list[Tensor]], list[Tensor]]:
+    """`counts` in float32 at several saturation currents of the results, from the same charges.
+
+    Parameters
+    ----------
+    params, shots, q_codes, k_codes, v_codes, bias_codes, first, faults
+        As for `counts`; saturation currents of the results are not those of ``shots``.
+    a_sat_ua
+        By trial: of every shot, (shots, ...) with the rest as `Shot.a_sat_ua` has it.
+
+    Returns
+    -------
+    sums, phis
+        ``sums`` by trial, then as `counts` gives them.
+    """
+    if faults is not None:
+        found = []
+        for trial in a_sat_ua:
+            tried = [replace(shot, a_sat_ua=a) for shot, a in zip(shots, trial, strict=True)]
+            found.append(
+                faults.counts(
+                    params, tried, q_codes, k_codes, v_codes, bias_codes=bias_codes, first=first
+                )
+            )
+        return [sums for sums, _ in found], found[0][1]
+    lead, lanes, top = q_codes.shape[:-2], v_codes.shape[-1], params.count_max
+    arrays = _Fast(params, q_codes, k_codes, v_codes, _none(bias_codes), first)
+    unit = [replace(shot, a_sat_ua=torch.ones(())) for shot in shots]
+    played = [arrays.shot(shot) for shot in unit]
+    # Counts of every trial side by side, then the sum of the pulses.
+    totals = _zeros(arrays, q_codes, len(a_sat_ua) * lanes + 1, len(shots), exact=False)
+    shares = [[1 / arrays.flat(a) for a in trial] for trial in a_sat_ua]
+    for span, charges in _charges(params, arrays, played, q_codes, k_codes, first, None):
+        for n, (total, charge) in enumerate(zip(totals, charges, strict=True)):
+            for at, share in enumerate(shares):
+                result = (charge[..., :lanes] * share[n]).round_().clamp_(-top, top)
+                total[..., span, at * lanes : (at + 1) * lanes] += result
+            total[..., span, -1] += charge[..., lanes]
+    sums = [
+        [total[..., at * lanes : (at + 1) * lanes].reshape(*lead, -1, lanes) for total in totals]
+        for at in range(len(shares))
+    ]
+    return sums, _phis(arrays, totals, played, lead)
+
+
+def _none(bias_codes: Tensor | None) -> Tensor:
+    return torch.zeros(0, dtype=torch.long) if bias_codes is None else bias_codes
+
+
+def _zeros(arrays: Any, q_codes: Tensor, width: int, shots: int, exact: bool) -> list[Tensor]:
+    lead = q_codes.shape[:-2]
+    flat = lead if exact else (lead.numel(),)
+    return [torch.zeros(*flat, q_codes.shape[-2], width, dtype=arrays.dtype) for _ in range(shots)]
+
+
+def _phis(arrays: Any, totals: list[Tensor], played: list[Any], lead: Any) -> list[Tensor]:
+    return [
+        (total[..., -1] / arrays.limit(shot)[..., 0]).reshape(*lead, -1)
+        for total, shot in zip(totals, played, strict=True)
+    ]
+
+
+def _charges(
+    params: ArrayParams,
+    arrays: Any,
+    played: list[Any],
+    q_codes: Tensor,
+    k_codes: Tensor,
+    first: int,
+    statistics: Statistics | None,
+) -> Iterator[tuple[slice, list[Tensor]]]:
+    """By sub-tile: the queries that see it, and their charges by shot; a lane adds up pulses."""
+    queries, tokens = q_codes.shape[-2], k_codes.shape[-2]
     for start in range(0, min(params.window, tokens), params.columns):
         held = laps(params, start, queries=queries, tokens=tokens, first=first)
         if not held:
             continue
         span = slice(min(rows.start for rows, _ in held), max(rows.stop for rows, _ in held))
-        charges: list[Any] = [None] * len(shots)
+        charges: list[Any] = [None] * len(played)
         for rows, block in held:
             shared = arrays.scores(rows, block)
             for n, shot in enumerate(played):
@@ -432,24 +535,11 @@ def counts(
                     charges[n] = got
                     continue
                 if charges[n] is None:
-                    charges[n] = got.new_zeros(*flat, span.stop - span.start, lanes + 1)
+                    charges[n] = got.new_zeros(
+                        *got.shape[:-2], span.stop - span.start, got.shape[-1]
+                    )
                 charges[n][..., rows.start - span.start : rows.stop - span.start, :] += got
-        for n, shot in enumerate(played):
-            result = arrays.read(charges[n][..., :lanes], shot)
-            if within is not None:
-                within.append((span, result.abs() <= top))
-            result = result.clamp_(-top, top)
-            if statistics is not None:
-                statistics.results += result.numel()
-                statistics.full_scale += float((result.abs() == top).sum())
-            totals[n][..., span, :lanes] += result
-            totals[n][..., span, lanes] += charges[n][..., lanes]
-    sums = [total[..., :lanes].reshape(*lead, queries, lanes) for total in totals]
-    phis = [
-        (total[..., lanes] / arrays.limit(shot)[..., 0]).reshape(*lead, queries)
-        for total, shot in zip(totals, played, strict=True)
-    ]
-    return sums, phis
+        yield span, charges
 
 
 def scores_ua(params: ArrayParams, q_codes: Tensor, k_codes: Tensor, *, first: int = 0) -> Tensor:

@@ -37,7 +37,7 @@ from scipy.linalg import hadamard
 from scipy.optimize import least_squares
 from torch import Tensor
 
-from sim.llm.arrays import NonIdeal, Shot, Statistics, counts, scores_ua
+from sim.llm.arrays import NonIdeal, Shot, Statistics, counts, counts_at, scores_ua
 from sim.llm.gradient import divided
 from sim.llm.recipe import Recipe
 
@@ -76,19 +76,21 @@ def _spreading(size: int) -> Tensor:
     return torch.tensor(dct(np.eye(size), norm="ortho"), dtype=torch.float32)
 
 
-def _power(matrix: Tensor, exponent: float) -> Tensor:
+def _powers(matrix: Tensor, *exponents: float) -> list[Tensor]:
+    """Powers of a symmetric positive matrix."""
     values, vectors = torch.linalg.eigh(matrix)
     values = values.clamp(min=float(values.max()) * 1e-6)
-    return (vectors * values**exponent) @ vectors.T
+    return [(vectors * values**exponent) @ vectors.T for exponent in exponents]
 
 
 def balance(c: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
     """Symmetric A and its inverse, where M = A² makes tr(M C) tr(M⁻¹ Q) least."""
     eye = torch.eye(len(c), dtype=torch.float64)
     c, q = (m.double() + _RIDGE * m.diagonal().mean() * eye for m in (c, q))
-    root, inverse = _power(c, 0.5), _power(c, -0.5)
-    m = inverse @ _power(root @ q @ root, 0.5) @ inverse
-    return _power(m, 0.5).float(), _power(m, -0.5).float()
+    root, inverse = _powers(c, 0.5, -0.5)
+    (middle,) = _powers(root @ q @ root, 0.5)
+    a, back = _powers(inverse @ middle @ inverse, 0.5, -0.5)
+    return a.float(), back.float()
 
 
 def nearest(target_ua: Tensor, levels_ua: Tensor) -> Tensor:
@@ -360,12 +362,17 @@ class LayerMap:
 
     def decode(self, total: Tensor, threshold: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The host's last step: sinks added, divided by the sum of weights."""
+        return self.averaged(*self.gathered(total, threshold, q, k, v))
+
+    def gathered(
+        self, total: Tensor, threshold: Tensor, q: Tensor, k: Tensor, v: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Weighted sum of the values, sinks included, and the sum of weights, (..., 1)."""
         size, sinks = self.head_size, min(self.recipe.sinks, k.shape[-2])
         weight = torch.einsum("bhtl,hl->bht", total[..., size:], self.norm).clamp_(min=0)
         mean = self._per_query_head(self.value_mean, 0)[:, None]
         out = total[..., :size] @ self.value_back
-        out = out + weight[..., None] * mean + (self.prior[:, None] * self.mean_output)[:, None]
-        weight = weight + self.prior[:, None]
+        out = out + weight[..., None] * mean
         if sinks:
             keys = self._per_query_head(k[..., :sinks, :])
             values = self._per_query_head(v[..., :sinks, :])
@@ -375,7 +382,12 @@ class LayerMap:
             own = torch.exp(score.clamp(max=30.0)) * (index[:, None] >= torch.arange(sinks))
             out = out + own @ values
             weight = weight + own.sum(-1)
-        return divided(out, weight[..., None])
+        return out, weight[..., None]
+
+    def averaged(self, out: Tensor, weight: Tensor) -> Tensor:
+        """What `gathered` gave and the mean output, divided by all weights."""
+        prior = self.prior[:, None, None]
+        return divided(out + prior * self.mean_output[:, None], weight + prior)
 
 
 # --- calibration --------------------------------------------------------------------------------
@@ -492,7 +504,7 @@ def _regress(x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
 def _loss(error: Tensor, gram: Tensor) -> Tensor:
     """Squared error behind the output projection, by head; the first token has no choice."""
     error = error[:, :, 1:]
-    return torch.einsum("bhtd,hde,bhte->h", error, gram, error)
+    return ((error @ gram) * error).sum((0, 2, 3))
 
 
 def _gram(projection: Tensor, heads: int) -> Tensor:
@@ -618,25 +630,23 @@ def _choose_outputs(
     least = weight.min(1, keepdim=True).values
     shift = torch.round(torch.log2(weight / least)).clamp(0, 3)
     ratio = 2**shift * least / weight
-    best = dataclasses.replace(layer, error=torch.full((heads,), torch.inf))
+    trials = [(a * ratio).round().clamp(1, LEVEL_MAX) for a in _A_SAT_UA]
     passes, bias_codes = layer.shots(threshold)
-    for a_sat_ua in _A_SAT_UA:
-        a = (a_sat_ua * ratio).round().clamp(1, LEVEL_MAX)
+    sums, phis = counts_at(
+        recipe.arrays,
+        passes,
+        [a.T[:, :, None, None] for a in trials],
+        rows,
+        k_codes,
+        v_codes,
+        bias_codes=bias_codes,
+        first=-recipe.sinks,
+        faults=faults,
+    )
+    best = dataclasses.replace(layer, error=torch.full((heads,), torch.inf))
+    for a_sat_ua, a, found in zip(_A_SAT_UA, trials, sums, strict=True):
         trial = dataclasses.replace(layer, a_sat_ua=a, shot_weight=2**shift * least * a_sat_ua / a)
-        passes = [
-            dataclasses.replace(shot, a_sat_ua=a[:, n, None, None]) for n, shot in enumerate(passes)
-        ]
-        sums, phis = counts(
-            recipe.arrays,
-            passes,
-            rows,
-            k_codes,
-            v_codes,
-            bias_codes=bias_codes,
-            first=-recipe.sinks,
-            faults=faults,
-        )
-        total = trial.total(sums)
+        total = trial.total(found)
         true = sum(p * trial.shot_weight[:, n, None] for n, p in enumerate(phis))
         norm = torch.stack(
             [
@@ -644,11 +654,12 @@ def _choose_outputs(
                 for lanes, y in zip(total[..., size:].unbind(1), true.unbind(1), strict=True)
             ]
         )
+        trial = dataclasses.replace(trial, norm=norm)
+        out, weight = trial.gathered(total, threshold, q, k, v)
         for prior in _PRIORS:
-            trial = dataclasses.replace(trial, norm=norm, prior=torch.full((heads,), prior))
-            error = _loss(trial.decode(total, threshold, q, k, v) - exact, gram) / variance
-            trial = dataclasses.replace(trial, error=error)
-            best = _better(best, trial)
+            trial = dataclasses.replace(trial, prior=torch.full((heads,), prior))
+            error = _loss(trial.averaged(out, weight) - exact, gram) / variance
+            best = _better(best, dataclasses.replace(trial, error=error))
     return best
 
 
