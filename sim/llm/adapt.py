@@ -61,14 +61,14 @@ class AdaptStudy:
     """
 
     model: str = SMOLLM2  #: as `LanguageModel.load` takes it
-    steps: int = 140  #: of the optimiser
+    steps: int = 70  #: of the optimiser
     seed: int = 0  #: of pieces of text and of initial updates
     rank: int = 16  #: of the updates
     rate: float = 2e-3  #: highest learning rate of the updates
     map_rate: float = 5e-4  #: highest learning rate of the maps' small tensors and of the norms
     warm_up: int = 10  #: steps until the rate is highest; from there it falls as a cosine does
     contexts: tuple[int, ...] = (256, 512, 1024)  #: lengths of pieces
-    shares: tuple[float, ...] = (0.5, 0.4, 0.1)  #: of the steps that have each length
+    shares: tuple[float, ...] = (0.4, 0.35, 0.25)  #: of the steps that have each length
     tokens: int = 512  #: of a batch, at least one piece
     batches: int = 2  #: of a step
     clip: float = 1.0  #: largest norm of a step's gradient
@@ -77,8 +77,7 @@ class AdaptStudy:
     half: bool = True  #: products with the model's weights in bfloat16
     control: bool = False  #: mean outputs in the place of the arrays
     every: int = 1  #: layers that are replaced: each one, or every so many
-    #: of the mapping
-    recipe: Recipe = field(default_factory=lambda: Recipe(sinks=4, position=True))
+    recipe: Recipe = field(default_factory=Recipe)  #: of the mapping
 
     def __post_init__(self) -> None:
         check_int("steps", self.steps, 1, 10**6)

@@ -53,7 +53,8 @@ _SWEEPS = 2  # of coordinate descent over a column's rows
 _BLOCK = 16  # rows whose changes reach the other rows together
 LEVEL_MAX = 255  #: highest level of a saturation current, in µA
 FEATURES = 6  #: of a query that its largest score is predicted from
-_SKIP = 16  # queries at the start of a sequence that see too few tokens to learn from
+_SKIP = 4  # queries at the start of a sequence, at least, that see too few tokens to learn from
+_SHORTEST = 32  # tokens of a calibration sequence, at least
 _PRIORS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 30.0)  # weight of the mean output: tried
 _A_SAT_UA = (10.0, 15.0, 22.0, 32.0, 48.0, 72.0, 110.0)  # A_sat: tried
 
@@ -362,7 +363,8 @@ class LayerMap:
 
     def decode(self, total: Tensor, threshold: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The host's last step: sinks added, divided by the sum of weights."""
-        return self.averaged(*self.gathered(total, threshold, q, k, v))
+        first = k.shape[-2] - q.shape[-2]
+        return self.averaged(*self.gathered(total, threshold, q, k, v), first)
 
     def gathered(
         self, total: Tensor, threshold: Tensor, q: Tensor, k: Tensor, v: Tensor
@@ -384,9 +386,13 @@ class LayerMap:
             weight = weight + own.sum(-1)
         return out, weight[..., None]
 
-    def averaged(self, out: Tensor, weight: Tensor) -> Tensor:
-        """What `gathered` gave and the mean output, divided by all weights."""
-        prior = self.prior[:, None, None]
+    def averaged(self, out: Tensor, weight: Tensor, first: int = 0) -> Tensor:
+        """What `gathered` gave and the mean output, divided by all weights.
+
+        Queries of token ``first`` and on; those that see nothing but sinks are the host's alone.
+        """
+        stored = first + torch.arange(out.shape[-2]) >= self.recipe.sinks
+        prior = self.prior[:, None, None] * stored[:, None]
         return divided(out + prior * self.mean_output[:, None], weight + prior)
 
 
@@ -554,8 +560,10 @@ def calibrate(
         The text is shorter than the map needs.
     """
     heads, tokens = q.shape[1:3]
-    if tokens <= 2 * _SKIP:
-        raise ValueError(f"calibration needs sequences of over {2 * _SKIP} tokens, not {tokens!r}")
+    skip = max(_SKIP, recipe.sinks)
+    least = max(_SHORTEST, 4 * skip)
+    if tokens <= least:
+        raise ValueError(f"calibration needs sequences of over {least} tokens, not {tokens!r}")
     gram = _gram(projection, heads)
     shots, arrays = recipe.shots, recipe.arrays
     blank = torch.zeros(heads, shots)
@@ -576,9 +584,9 @@ def calibrate(
     seen = _seen(tokens, recipe)
     keys = layer._per_query_head(k[..., recipe.sinks :, :])
     scores = (q @ keys.transpose(-1, -2)) * scale - layer.common(q)[..., None]
-    largest = scores.masked_fill(~seen, -torch.inf)[:, :, _SKIP:].amax(-1)
+    largest = scores.masked_fill(~seen, -torch.inf)[:, :, skip:].amax(-1)
     features = layer.features(q, k)
-    learnt = features[:, :, _SKIP:]
+    learnt = features[:, :, skip:]
     used = learnt.abs().sum((0, 1, 2)) > 0
     if not recipe.position:
         used[-2:] = False
@@ -595,9 +603,9 @@ def calibrate(
     measured = scores_ua(arrays, rows, k_codes, first=-recipe.sinks)
     measured = measured / layer.gain_ua[:, None, None] - threshold[..., None]
     scores = scores - threshold[..., None]
-    late = seen[_SKIP:].expand(len(q), -1, -1)
+    late = seen[skip:].expand(len(q), -1, -1)
     fits = [
-        _fit_shots(scores[:, h, _SKIP:], measured[:, h, _SKIP:], late, shots) for h in range(heads)
+        _fit_shots(scores[:, h, skip:], measured[:, h, skip:], late, shots) for h in range(heads)
     ]
     weight, start, length = (
         torch.tensor(np.array(part), dtype=torch.float32) for part in zip(*fits, strict=True)

@@ -38,8 +38,8 @@ class Recipe:
     balance: bool = True  #: equalise queries against keys, values against the output projection
     joint: bool = True  #: choose the key codes of a column together, not each by itself
     predict: bool = True  #: a threshold per query from what the host knows, not one per head
-    position: bool = False  #: predict it from the query's position, too
-    clip: float = 0.98  #: quantile of magnitudes at which queries, keys and values clip
+    position: bool = True  #: predict it from the query's position, too
+    clip: float = 0.995  #: quantile of magnitudes at which queries, keys and values clip
     window: int = 1024  #: tokens a head holds
     columns: int = 64  #: tokens of one sub-tile
     q_bits: int = 4  #: width of query codes
