@@ -113,7 +113,8 @@ def evaluate(
     ] = False,
     tokens: Annotated[int, typer.Option(min=256, help="Tokens of each text.")] = 2048,
     adapted: Annotated[
-        Path | None, typer.Option(help="Adapted parameters, instead of the package's.")
+        list[Path] | None,
+        typer.Option(help="Adapted parameters, instead of the package's; once per seed."),
     ] = None,
     only: Annotated[str, typer.Option(help="Rows whose names contain this.")] = "",
 ) -> None:
@@ -140,7 +141,7 @@ def evaluate(
             loaded,
             notice=lambda text: status.update(text),
             longest=256 if quick else None,
-            adapted=kept_adaptations(loaded, adapted),
+            adapted=kept_adaptations(loaded, adapted or ()),
         )
     name = "_".join(["llm", *only.split()])
     write_result(name, result, config_hash=study.config_hash, tools=_TOOLS)
@@ -150,7 +151,8 @@ def evaluate(
         table.add_column(column, justify="left" if column in ("attention", "text") else "right")
     for row in result["rows"]:
         table.add_row(
-            row["case"], str(row["context"]), row["text"], f"{row['perplexity']:.1f}",
+            row["case"] + ("" if row["seed"] is None else f", seed {row['seed']}"),
+            str(row["context"]), row["text"], f"{row['perplexity']:.1f}",
             f"{row['ratio']:.2f}", f"{row['recovered']:.1%}",
         )  # fmt: skip
     console.print(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,17 +29,15 @@ def _shown(path: Path) -> str:
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
-def kept_adaptations(model: Any, given: Path | None = None) -> dict[str, Any]:
-    """Adapted models by kind: those of the package, or the one in the file given."""
+def kept_adaptations(model: Any, given: Sequence[Path] = ()) -> dict[str, list[Any]]:
+    """Adapted models by kind: those of the package, or those in the files given."""
     from sim.llm.adapted import DATA, load_adapted
 
-    found = {}
-    for kind, suffix in (("adapted", ""), ("control", "-control")):
-        path = DATA / f"{model.name}{suffix}-1.safetensors"
-        if kind == "adapted" and given is not None:
-            found[kind] = load_adapted(given, model)
-        elif path.is_file():
-            found[kind] = load_adapted(path, model)
+    kept = [DATA / f"{model.name}{suffix}-1.safetensors" for suffix in ("", "-control")]
+    found: dict[str, list[Any]] = {}
+    for path in given or [path for path in kept if path.is_file()]:
+        adapted = load_adapted(path, model)
+        found.setdefault("control" if adapted.study["control"] else "adapted", []).append(adapted)
     return found
 
 
@@ -142,7 +141,7 @@ def bench(
         rows = measure_speed(
             study,
             loaded,
-            kept["adapted"].layers if "adapted" in kept else None,
+            kept["adapted"][0].layers if "adapted" in kept else None,
             notice=lambda text: status.update(text),
         )
     write_result(

@@ -294,7 +294,27 @@ def test_evaluation_has_a_row_per_case_text_and_context(model, monkeypatch):
     assert all(row["ratio"] == 1.0 for row in rows if "teacher" in row["case"])
     assert all(row["recovered"] == 0.0 for row in rows if "control" in row["case"])
     assert all(row["layers"] == 2 and np.isfinite(row["perplexity"]) for row in rows)
+    assert [layer["layer"] for layer in result["activity"]] == [0, 1]
+    for layer in result["activity"]:
+        assert len(layer["active"]) == len(layer["q_clipped"]) == 4
+        assert len(layer["k_clipped"]) == len(layer["v_clipped"]) == 2
+        for share in ("active", "saturated", "full_scale", "q_clipped", "v_clipped"):
+            assert all(0 <= x <= 1 for x in layer[share]), share
+        assert all(s <= m <= a for s, m, a in zip(
+            layer["saturated"], layer["mean_pulse"], layer["active"], strict=True))  # fmt: skip
     json.dumps(result)
+
+
+@pytest.mark.parametrize("sinks", (1, 3))
+def test_queries_that_see_only_sinks_are_exact(sinks):
+    q, k, v, projection = layer_inputs()
+    layer = calibrate(q, k, v, projection, scale=0.35, recipe=Recipe(columns=16, sinks=sinks))
+    exact = softmax_attention(q, k, v, layer.scale)
+    out = layer.attend(q, k, v)
+    torch.testing.assert_close(out[:, :, :sinks], exact[:, :, :sinks], rtol=1e-4, atol=1e-5)
+    newest = layer.attend(q[:, :, -1:], k, v)
+    torch.testing.assert_close(newest, out[:, :, -1:], rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(out[:, :, sinks:], exact[:, :, sinks:], rtol=1e-4, atol=1e-5)
 
 
 def test_errors_of_models_and_texts_are_clear(model, tmp_path):

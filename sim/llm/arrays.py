@@ -13,7 +13,7 @@ scores, so memory is linear in the context.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -99,24 +99,32 @@ class Shot:
 
 @dataclass
 class Statistics:
-    """What converters saw, added up over queries and lanes; feeds the energy report."""
+    """What converters saw, by head, added up over all else; feeds the energy report."""
 
-    pairs: float = 0.0  #: of a query and a token it sees, per shot
-    active: float = 0.0  #: of those, pulses longer than nothing
-    saturated: float = 0.0  #: of those, pulses of full length
-    pulse: float = 0.0  #: sum of pulse lengths, as shares of the longest
-    results: float = 0.0  #: of sub-tile, lane and query
-    full_scale: float = 0.0  #: of those, counts at their limit
+    pairs: Tensor = field(default_factory=lambda: _NONE)  #: of a query and a token, per shot
+    active: Tensor = field(default_factory=lambda: _NONE)  #: of those, pulses longer than nothing
+    saturated: Tensor = field(default_factory=lambda: _NONE)  #: of those, pulses of full length
+    pulse: Tensor = field(default_factory=lambda: _NONE)  #: sum of pulses, as shares of the longest
+    results: Tensor = field(default_factory=lambda: _NONE)  #: of sub-tile, lane and query
+    full_scale: Tensor = field(default_factory=lambda: _NONE)  #: of those, counts at their limit
 
-    def shares(self) -> dict[str, float]:
+    def add(self, heads: int, **found: Tensor) -> None:
+        """Add sums over matrices, (..., heads) or flat."""
+        for name, value in found.items():
+            setattr(self, name, getattr(self, name) + value.double().reshape(-1, heads).sum(0))
+
+    def shares(self) -> dict[str, Tensor]:
         """Shares of pulses that are active and saturated, mean length, results at full scale."""
-        pairs, results = max(self.pairs, 1.0), max(self.results, 1.0)
+        pairs, results = self.pairs.clamp(min=1.0), self.results.clamp(min=1.0)
         return {
             "active": self.active / pairs,
             "saturated": self.saturated / pairs,
             "mean_pulse": self.pulse / pairs,
             "full_scale": self.full_scale / results,
         }
+
+
+_NONE = torch.zeros((), dtype=torch.float64)
 
 
 class NonIdeal(Protocol):
@@ -425,8 +433,9 @@ def counts(
                 within.append((span, result.abs() <= top))
             result = result.clamp_(-top, top)
             if statistics is not None:
-                statistics.results += result.numel()
-                statistics.full_scale += float((result.abs() == top).sum())
+                limit = (result.abs() == top).sum((-2, -1))
+                each = torch.full_like(limit, result.shape[-2] * lanes)
+                statistics.add(_heads(q_codes), results=each, full_scale=limit)
             total[..., span, :lanes] += result
             total[..., span, lanes] += charge[..., lanes]
     sums = [total[..., :lanes].reshape(*lead, -1, lanes) for total in totals]
@@ -529,7 +538,8 @@ def _charges(
                 phi = arrays.phi(shared, shot, rows, block)
                 hide(phi, params, first, rows, block)
                 if statistics is not None:
-                    _observe(statistics, phi / arrays.limit(shot), params, first, rows, block)
+                    share = phi / arrays.limit(shot)
+                    _observe(statistics, share, params, _heads(q_codes), first, rows, block)
                 got = arrays.charges(phi, shot, rows, block)
                 if len(held) == 1:
                     charges[n] = got
@@ -560,17 +570,26 @@ def _scalar(value: float) -> Tensor:
     return torch.tensor([[value]], dtype=torch.float64)
 
 
+def _heads(q_codes: Tensor) -> int:
+    return q_codes.shape[-3] if q_codes.dim() > 2 else 1
+
+
 def _observe(
     statistics: Statistics,
     share: Tensor,
     params: ArrayParams,
+    heads: int,
     first: int,
     rows: slice,
     block: slice,
 ) -> None:
-    seen = torch.ones(rows.stop - rows.start, block.stop - block.start)
+    seen = torch.ones(share.shape[-2:])
     hide(seen, params, first, rows, block)
-    statistics.pairs += float(seen.sum()) * share[..., 0, 0].numel()
-    statistics.active += float((share > 0).sum())
-    statistics.saturated += float((share >= 1).sum())
-    statistics.pulse += float(share.sum())
+    both = (-2, -1)
+    statistics.add(
+        heads,
+        pairs=seen.sum().expand(share.shape[:-2]),
+        active=(share > 0).sum(both),
+        saturated=(share >= 1).sum(both),
+        pulse=share.sum(both),
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import math
 import time
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sim.llm.activity import measure_activity
 from sim.llm.adapted import Adapted
 from sim.llm.arrays import ArrayParams
 from sim.llm.mapping import LayerMap
@@ -43,6 +45,7 @@ class Case:
     recipe: Recipe = field(default_factory=Recipe)  #: levers of a mapped case
     cell: str = "published"  #: cell of a published case
     contexts: tuple[int, ...] = (256,)  #: contexts it is evaluated with
+    watched: bool = False  #: whether the result says what its arrays saw
 
 
 _REAL = {"q_bits": 8, "kv_bits": 8, "count_bits": 8, "joint": False, "token_s": 0.0}
@@ -57,7 +60,7 @@ CASES: tuple[Case, ...] = (
     Case(name="mapped, one shot, 8 bits throughout, no leakage", recipe=Recipe(shots=1, **_REAL)),
     Case(name="mapped, two shots, 8 bits throughout, no leakage", recipe=Recipe(**_REAL)),
     Case(name="mapped, 4-bit Q, 3-bit K and V, 8-bit results", recipe=Recipe(count_bits=8)),
-    Case(name="mapped: all of it", contexts=(256, 512, 1024)),
+    Case(name="mapped: all of it", contexts=(256, 512, 1024), watched=True),
     Case(name="mapped and adapted: all of it", kind="adapted", contexts=(256, 512, 1024)),
     Case(name="no attention, adapted as long (control)", kind="control", contexts=(256, 512, 1024)),
     Case(name="mapped, one more bit of result", recipe=Recipe(count_bits=5)),
@@ -165,7 +168,7 @@ def evaluate(
     notice: Notice | None = None,
     longest: int | None = None,
     cases: Sequence[Case] = CASES,
-    adapted: Mapping[str, Adapted] | None = None,
+    adapted: Mapping[str, Sequence[Adapted]] | None = None,
 ) -> dict[str, Any]:
     """Evaluate every case on every text and context; a case is mapped once for all of them.
 
@@ -182,14 +185,16 @@ def evaluate(
     cases
         The rows that ``study.cases`` picks from.
     adapted
-        Adapted models of the kinds "adapted" and "control"; without them, those rows are left out.
+        Adapted models of the kinds "adapted" and "control", one a seed; without them, those rows
+        are left out.
 
     Returns
     -------
     result
-        ``rows`` with ``case, layers, trained, context, text, perplexity, teacher, control``,
+        ``rows`` with ``case, layers, trained, seed, context, text, perplexity, teacher, control``,
         ``ratio`` to the teacher, ``recovered`` (share of the gap in log-likelihood between
-        control and teacher), ``seconds``; and ``errors`` by layer of the mapped cases.
+        control and teacher), ``seconds``; ``errors`` by layer of the mapped cases; ``activity`` of
+        the watched case's arrays, by layer and head, as `measure_activity` gives it.
     """
     model = LanguageModel.load(study.model) if model is None else model
     adapted = {} if adapted is None or study.every != 1 else adapted
@@ -210,39 +215,42 @@ def evaluate(
         "softmax": Case(name="teacher", kind="softmax", contexts=tuple(contexts)),
         "mean": Case(name="control", kind="mean", contexts=tuple(contexts)),
     }
-    found: dict[tuple[str, int, str], tuple[float, float]] = {}
+    found: dict[tuple[str, int | None, int, str], tuple[float, float]] = {}
     errors: dict[str, list[float]] = {}
+    activity: list[dict[str, Any]] = []
 
-    def measure(case: Case) -> None:
+    def measure(case: Case, learnt: Adapted | None = None) -> None:
         start = time.monotonic()
+        seed = None if learnt is None else int(learnt.study["seed"])
+        name = case.name if seed is None else f"{case.name}, seed {seed}"
         if notice is not None:
-            notice(case.name)
-        if case.kind in _TRAINED:
-            layers = adapted[case.kind].layers
-        else:
-            layers = _layers(model, case, ids, study.every)
+            notice(name)
+        layers = _layers(model, case, ids, study.every) if learnt is None else learnt.layers
         seconds = time.monotonic() - start
         model.attach(layers)
         mapped = [layer for layer in layers if isinstance(layer, LayerMap)]
-        if mapped:
+        if mapped and learnt is None:
             errors[case.name] = [float(layer.error.median()) for layer in mapped]
         for context in contexts:
             if context not in case.contexts:
                 continue
             start = time.monotonic()
             if notice is not None:
-                notice(f"{case.name}, context {context}")
+                notice(f"{name}, context {context}")
             values = [_perplexity(model, held_out[context, text]) for text in study.texts]
             spent = seconds + time.monotonic() - start
             for text, value in zip(study.texts, values, strict=True):
-                found[case.name, context, text] = value, spent
+                found[case.name, seed, context, text] = value, spent
+        if mapped and case.watched:
+            activity.extend(measure_activity(model, layers, held_out[contexts[-1], study.texts[0]]))
 
     for case in first.values():
         measure(case)
     for case in chosen:
         if case.kind in _TRAINED:
-            with adapted[case.kind].merged(model):
-                measure(case)
+            for learnt in adapted[case.kind]:
+                with learnt.merged(model):
+                    measure(case, learnt)
         elif case.kind not in first:
             measure(case)
     rows: list[dict[str, Any]] = []
@@ -250,16 +258,19 @@ def evaluate(
         for case in chosen:
             if context not in case.contexts:
                 continue
-            for text in study.texts:
-                value, seconds = found[first.get(case.kind, case).name, context, text]
+            trained = case.kind in _TRAINED
+            seeds = [one.study["seed"] for one in adapted[case.kind]] if trained else [None]
+            for seed, text in itertools.product(seeds, study.texts):
+                value, seconds = found[first.get(case.kind, case).name, seed, context, text]
                 teacher, control = (
-                    found[name, context, text][0] for name in ("teacher", "control")
+                    found[name, None, context, text][0] for name in ("teacher", "control")
                 )
                 rows.append(
                     {
                         "case": case.name,
                         "layers": len(range(study.every // 2, len(model.layers), study.every)),
-                        "trained": case.kind in _TRAINED,
+                        "trained": trained,
+                        "seed": seed,
                         "context": context,
                         "text": text,
                         "perplexity": value,
@@ -273,10 +284,11 @@ def evaluate(
     return {
         "rows": rows,
         "errors": errors,
+        "activity": activity,
         "model": study.model,
         "tokens": study.tokens,
         "calibration_tokens": study.calibration_tokens,
         "calibration_context": piece,
-        "adapted": {kind: one.config_hash for kind, one in adapted.items()},
+        "adapted": {kind: [one.config_hash for one in each] for kind, each in adapted.items()},
         "default": dataclasses.asdict(Recipe()),
     }
