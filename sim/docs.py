@@ -731,7 +731,7 @@ def _calibrate() -> str:
 def _llm() -> str:
     result = _measured("llm")
     how = (
-        f"\n{result['model']}, {result['rows'][0]['layers']} layers replaced, nothing trained; "
+        f"\n{result['model']}, {result['rows'][0]['layers']} layers replaced; "
         f"texts {_llm_texts(result)}, {result['tokens']} tokens each; mapped on "
         f"{result['calibration_tokens']} tokens of other texts.\n"
     )
@@ -764,18 +764,45 @@ def _llm_texts(result: dict[str, Any]) -> str:
 def _llm_rows(result: dict[str, Any]) -> str:
     rows = []
     texts = list(dict.fromkeys(row["text"] for row in result["rows"]))
-    for case, context in dict.fromkeys((row["case"], row["context"]) for row in result["rows"]):
+    keys = [(row["case"], row["seed"], row["context"]) for row in result["rows"]]
+    for case, seed, context in dict.fromkeys(keys):
         by_text = {
             row["text"]: row
-            for row in result["rows"]
-            if (row["case"], row["context"]) == (case, context)
+            for row, key in zip(result["rows"], keys, strict=True)
+            if key == (case, seed, context)
         }
         cells = [f"{by_text[text]['perplexity']:.1f}" for text in texts]
         ratios = [f"{by_text[text]['ratio']:.2f}" for text in texts]
         shares = [f"{by_text[text]['recovered']:.0%}" for text in texts]
-        rows.append((case, context, " / ".join(cells), " / ".join(ratios), " / ".join(shares)))
+        name = case if seed is None else f"{case}, seed {seed}"
+        rows.append((name, context, " / ".join(cells), " / ".join(ratios), " / ".join(shares)))
     header = ("attention", "context", "perplexity", "over the teacher's", "share of the gap")
     return _table(header, rows)
+
+
+#: What `sim.llm.activity` measures, in words.
+_ACTIVITY = {
+    "active": "pulses of pairs seen that are longer than nothing",
+    "saturated": "pulses of full length",
+    "mean_pulse": "mean pulse, in units of the longest",
+    "full_scale": "sub-tile results at full scale",
+    "q_clipped": "elements of queries clipped",
+    "k_clipped": "elements of keys clipped",
+    "v_clipped": "elements of values clipped",
+}
+
+
+def _llm_activity() -> str:
+    activity = _measured("llm")["activity"]
+    rows = []
+    for name, words in _ACTIVITY.items():
+        shares = [
+            (x, layer["layer"], head) for layer in activity for head, x in enumerate(layer[name])
+        ]
+        least, middle, most = (sorted(shares)[at] for at in (0, len(shares) // 2, -1))
+        ends = [f"{x:.1%} (layer {layer}, head {head})" for x, layer, head in (least, most)]
+        rows.append((words, ends[0], f"{middle[0]:.1%}", ends[1]))
+    return _table(("share", "least", "median", "most"), rows)
 
 
 def _llm_levers() -> str:
@@ -1043,6 +1070,7 @@ def _parts() -> dict[str, Callable[[], str]]:
         "tokens-figures": _tokens,
         "devices": _devices,
         "llm": _llm,
+        "llm-activity": _llm_activity,
         "llm-adapt": _llm_adapt,
         "llm-levers": _llm_levers,
         "llm-published": _llm_published,

@@ -119,10 +119,14 @@ def test_the_control_adapts_too(tmp_path):
     assert found.layers[0].mean.shape == (4, 8)
 
 
-def test_the_packages_file_is_small_and_of_the_default_study():
-    path = DATA / "smollm2-1.safetensors"
-    assert path.stat().st_size < 12e6
-    assert AdaptStudy().config_hash in path.with_suffix(".json").read_text()
+def test_the_packages_files_are_small_and_of_the_default_studies():
+    files = {control: DATA / f"smollm2{'-control' * control}-1.safetensors" for control in (0, 1)}
+    assert sum(path.stat().st_size for path in files.values()) < 12e6
+    for control, path in files.items():
+        study = AdaptStudy(control=bool(control))
+        history = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        assert history["config_hash"] == study.config_hash
+        assert history["curve"][-1]["step"] == study.steps
 
 
 def test_studies_are_checked():
