@@ -1,5 +1,7 @@
 """Light adaptation: teaching, checkpoints, files, and the same numbers after merging."""
 
+import json
+
 import numpy as np
 import pytest
 

@@ -79,6 +79,7 @@ LEVERS: dict[str, Recipe] = {
     "no sinks on the host": Recipe(sinks=0),
     "four sinks on the host": Recipe(sinks=4),
     "a threshold per head": Recipe(predict=False),
+    "thresholds without position": Recipe(position=False),
     "no balance": Recipe(balance=False),
     "key codes one by one": Recipe(joint=False),
     "arrays per query head": Recipe(grouped=False),

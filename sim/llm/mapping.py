@@ -14,10 +14,10 @@ by measured error, on the layer's own queries, keys and values of a short calibr
    and Q of queries, least for the geometric mean of C⁻¹ and Q; an orthogonal matrix behind it
    spreads outliers over all rows. Values likewise, against the output projection; that folds.
 5. *Thresholds by query.* Keys are centred; the largest score of a query is predicted from its
-   product with the mean key, its length and its product with its own key, and bias rows of fixed
-   codes put it where phi ends.
+   product with the mean key, its length, its product with its own key and its position, and bias
+   rows of fixed codes put it where phi ends.
 6. *Sinks.* The host attends to the first tokens of a sequence by itself: one pair of products per
-   sink, against which everything else is small.
+   sink, against which everything else is small. Queries that see no other token stay exact.
 7. *Joint codes.* The levels of a column are chosen by coordinate descent on the squared error of
    its scores over the calibration's pulses.
 """
