@@ -14,8 +14,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +23,6 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from analog_models.params import check_int
@@ -34,6 +31,7 @@ from sim.llm.adapted import Adapted, compress, expand
 from sim.llm.attention import MeanAttention, attach, attention_layers
 from sim.llm.distil import divergence
 from sim.llm.evaluate import HELD_OUT, calibration_ids
+from sim.llm.files import write_whole
 from sim.llm.lowrank import freeze
 from sim.llm.mapping import LayerMap
 from sim.llm.model import SMOLLM2, LanguageModel
@@ -204,20 +202,6 @@ def _optimiser(pair: _Pair, study: AdaptStudy) -> Any:
 
 
 # --- checkpoints --------------------------------------------------------------------------------
-def write_whole(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file: a reader sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    os.close(handle)
-    try:
-        save_file({k: t.detach().contiguous().clone() for k, t in tensors.items()}, name, metadata)
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
 def _read(path: Path, study: AdaptStudy) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, "pt") as file:

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from sim.llm.attention import MeanAttention
+from sim.llm.files import write_whole
 from sim.llm.lowrank import merge
 from sim.llm.mapping import LayerMap
 from sim.llm.model import LanguageModel
@@ -133,8 +133,7 @@ class Adapted:
             "curve": self.curve,
         }
         meta = {"scales": json.dumps(scales), "history": json.dumps(history)}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({k: t.contiguous().clone() for k, t in tensors.items()}, path, metadata=meta)
+        write_whole(path, tensors, meta)
         path.with_suffix(".json").write_text(json.dumps(history, indent=1) + "\n")
 
 

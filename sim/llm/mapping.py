@@ -592,8 +592,9 @@ def calibrate(
         used[-2:] = False
     top = torch.zeros(heads, learnt.shape[-1])
     for h in range(heads):
-        x, y = learnt[:, h].flatten(0, 1)[:, used], largest[:, h].flatten()
-        top[h, used] = torch.linalg.lstsq(x, y[:, None]).solution[:, 0]
+        # NumPy's, for PyTorch's answers differ in their last bits from call to call.
+        x, y = learnt[:, h].flatten(0, 1)[:, used].double(), largest[:, h].flatten().double()
+        top[h, used] = torch.from_numpy(np.linalg.lstsq(x.numpy(), y.numpy())[0]).float()
     layer = dataclasses.replace(layer, top=top)
     threshold = layer.threshold(q, k)
 

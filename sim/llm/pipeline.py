@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from sim.llm.attention import MAX_LINES, LayerAttention, MeanAttention, output_projection
+from sim.llm.files import write_whole
 from sim.llm.mapping import LayerMap, calibrate, softmax_attention
 from sim.llm.model import LanguageModel
 from sim.llm.recipe import Recipe
@@ -148,7 +148,7 @@ def save_map(path: Path, layers: list[Any], model: str) -> None:
     """Write the maps of a model's layers; others are left out."""
     maps = {index: layer for index, layer in enumerate(layers) if isinstance(layer, LayerMap)}
     tensors = {
-        f"{index}.{name}": tensor.contiguous().clone()
+        f"{index}.{name}": tensor
         for index, layer in maps.items()
         for name, tensor in layer.tensors().items()
     }
@@ -158,8 +158,7 @@ def save_map(path: Path, layers: list[Any], model: str) -> None:
         "recipe": json.dumps(dataclasses.asdict(recipe)),
         "scales": json.dumps({index: layer.scale for index, layer in maps.items()}),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path, metadata=meta)
+    write_whole(path, tensors, meta)
 
 
 def load_map(path: Path) -> dict[int, LayerMap]:
