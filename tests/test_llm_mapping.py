@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from sim.llm.mapping import (  # noqa: E402
 )
 from sim.llm.model import LanguageModel  # noqa: E402
 from sim.llm.pipeline import load_map, map_model, mean_control, save_map  # noqa: E402
+from sim.llm.published import match_statistics  # noqa: E402
 from sim.llm.recipe import Recipe  # noqa: E402
 
 LEVELS = ArrayParams().levels_ua.float()
@@ -315,6 +317,24 @@ def test_queries_that_see_only_sinks_are_exact(sinks):
     newest = layer.attend(q[:, :, -1:], k, v)
     torch.testing.assert_close(newest, out[:, :, -1:], rtol=1e-3, atol=1e-3)
     assert not torch.allclose(out[:, :, sinks:], exact[:, :, sinks:], rtol=1e-4, atol=1e-5)
+
+
+def test_the_published_structure_by_channel_comes_nearer_than_by_head():
+    q, k, v, projection = layer_inputs()
+    layer, exact = SimpleNamespace(scaling=0.35), softmax_attention(q, k, v, 0.35)
+    by_head, by_channel = (
+        match_statistics(layer, q, k, v, ArrayParams(columns=16), by_channel=by_channel)
+        for by_channel in (False, True)
+    )
+    assert by_channel.k_offset.shape == by_channel.out_scale.shape == (4, 16)
+    # Means agree by head or by channel, and least squares loses no more than the mean does.
+    dims = ((0, 2, 3), (0, 2))
+    for found, dim in zip((by_head, by_channel), dims, strict=True):
+        torch.testing.assert_close(
+            found.attend(q, k, v).mean(dim), exact.mean(dim), rtol=1e-4, atol=1e-5
+        )
+    shares = [lost(found.attend(q, k, v), exact, projection) for found in (by_head, by_channel)]
+    assert (shares[1] < shares[0]).all() and (shares[1] <= 1.01).all()
 
 
 def test_errors_of_models_and_texts_are_clear(model, tmp_path):

@@ -72,8 +72,8 @@ class AffineAttention:
     """The published structure: affine scalers per head around one pass through the arrays.
 
     Queries become pulses ``a q + b`` in 0..1, keys and values voltages in 0..0.9, results
-    ``a out + b`` with ``out`` the sum over sub-tiles in units of A_sat. Scalers are (1,) or
-    (heads,). Counts equal those of `analog_models.attend` bit for bit.
+    ``a out + b`` with ``out`` the sum over sub-tiles in units of A_sat. Scalers are (1,), (heads,)
+    or (heads, head size). Counts equal those of `analog_models.attend` bit for bit.
 
     Raises
     ------
@@ -99,7 +99,7 @@ class AffineAttention:
         """Pulses as shares of the longest, and voltages; in float64, one key head per query."""
         k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
         q, k, v = (
-            x.double() * scale[:, None, None] + offset[:, None, None]
+            x.double() * _by_head(scale) + _by_head(offset)
             for x, scale, offset in (
                 (q, self.q_scale, self.q_offset),
                 (k, self.k_scale, self.k_offset),
@@ -144,8 +144,13 @@ class AffineAttention:
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention of the newest tokens over all."""
         out = self.sums(q, k, v) / self.params.count_max
-        out = out * self.out_scale[:, None, None] + self.out_offset[:, None, None]
+        out = out * _by_head(self.out_scale) + _by_head(self.out_offset)
         return out.to(q.dtype)
+
+
+def _by_head(scaler: Tensor) -> Tensor:
+    """A scaler beside (batch, heads, tokens, head size)."""
+    return scaler.reshape(len(scaler), 1, -1)
 
 
 def _scalar(value: float) -> Tensor:

@@ -44,6 +44,7 @@ class Case:
     kind: str = "mapped"
     recipe: Recipe = field(default_factory=Recipe)  #: levers of a mapped case
     cell: str = "published"  #: cell of a published case
+    by_channel: bool = False  #: whether its offsets and outputs are matched by channel
     contexts: tuple[int, ...] = (256,)  #: contexts it is evaluated with
     watched: bool = False  #: whether the result says what its arrays saw
 
@@ -57,6 +58,8 @@ CASES: tuple[Case, ...] = (
     Case(name="published structure, linear cell, matched statistics", kind="published",
          cell="linear"),
     Case(name="published structure, nonlinear cell, matched statistics", kind="published"),
+    Case(name="published structure, nonlinear cell, least squares by channel", kind="published",
+         by_channel=True),
     Case(name="mapped, one shot, 8 bits throughout, no leakage", recipe=Recipe(shots=1, **_REAL)),
     Case(name="mapped, two shots, 8 bits throughout, no leakage", recipe=Recipe(**_REAL)),
     Case(name="mapped, 4-bit Q, 3-bit K and V, 8-bit results", recipe=Recipe(count_bits=8)),
@@ -150,7 +153,9 @@ def _layers(model: LanguageModel, case: Case, ids: Tensor, every: int) -> list[A
         return learn_layers(
             model,
             ids[:1],
-            lambda layer, q, k, v: match_statistics(layer, q, k, v, params),
+            lambda layer, q, k, v: match_statistics(
+                layer, q, k, v, params, by_channel=case.by_channel
+            ),
             choose=choose,
         )
     return map_model(model, ids, case.recipe, choose=choose)
