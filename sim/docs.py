@@ -68,6 +68,8 @@ _RESULTS = (
     "equivalence",
     "llm",
     "llm_adapt",
+    "llm_adapted",
+    "llm_bench",
     "llm_levers",
     "llm_published",
     "llm_noise",
@@ -744,7 +746,7 @@ def _llm_adapt() -> str:
     rows = [
         (f"{point['step']:.0f}", f"{point['divergence']:.3f}", f"{point['ratio']:.2f}")
         for point in run["curve"]
-        if point["step"] % 20 == 0
+        if point["step"] % 20 == 0 or point["step"] == study["steps"]
     ]
     how = (
         f"\n{study['steps']} steps of {study['batches']} batches, about "
@@ -755,6 +757,32 @@ def _llm_adapt() -> str:
     )
     header = ("step", "divergence, nats per token", "perplexity over the teacher's")
     return _table(header, rows) + how + _provenance(run)
+
+
+def _llm_seeds() -> str:
+    result = _measured("llm_adapted")
+    how = f"\nTexts {_llm_texts(result)}, {result['tokens']} tokens each.\n"
+    return _llm_rows(result) + how + _provenance(result)
+
+
+def _llm_bench() -> str:
+    result = _measured("llm_bench")
+    rows = [
+        (
+            row["what"],
+            row["context"],
+            f"{row['softmax_s']:.2f} s",
+            f"{row['hardware_s']:.2f} s",
+            f"{row['ratio']:.2f}",
+            f"{row['limit']:.1f}",
+        )
+        for row in result["rows"]
+    ]
+    how = (
+        f"\nOne sequence, {result['threads']} threads, the fastest of {result['rounds']} in turn.\n"
+    )
+    header = ("what", "context", "softmax", "hardware model", "ratio", "at most")
+    return _table(header, rows) + how + _provenance(result)
 
 
 def _llm_texts(result: dict[str, Any]) -> str:
@@ -1072,6 +1100,8 @@ def _parts() -> dict[str, Callable[[], str]]:
         "llm": _llm,
         "llm-activity": _llm_activity,
         "llm-adapt": _llm_adapt,
+        "llm-seeds": _llm_seeds,
+        "llm-bench": _llm_bench,
         "llm-levers": _llm_levers,
         "llm-published": _llm_published,
         "llm-published-noise": _llm_published_noise,

@@ -154,6 +154,7 @@ class _Exact:
         self, params: ArrayParams, q: Tensor, k: Tensor, v: Tensor, fixed: Tensor, first: int
     ) -> None:
         self._q, self._first, self._params = q.to(self.dtype), first, params
+        k, v = (_per_query_head(codes, q) for codes in (k, v))
         levels = params.levels_ua
         self._table: Tensor | None = None
         if params.decay_per_token:
@@ -284,7 +285,9 @@ class _Fast:
     ) -> Tensor:
         parts = [p[codes].mul_(r) for p, r in zip(powers, rise, strict=True)]
         parts = [part.to(self.dtype) for part in (*parts, *more)]
-        return self.flat(torch.cat(parts, dim=-1))
+        stored = torch.cat(parts, dim=-1)
+        stored = stored.reshape(-1, *stored.shape[-2:])
+        return stored.repeat_interleave(self._lead.numel() // len(stored), 0)
 
     def shot(self, shot: Shot) -> tuple[Tensor, Tensor, list[Tensor]]:
         """What every pair gets on top, its upper limit, and counts per charge by power."""
@@ -389,7 +392,8 @@ def counts(
     q_codes
         Pulses of the rows that all shots have in common, (..., queries, rows).
     k_codes, v_codes
-        Stored codes, (..., tokens, rows) and (..., tokens, lanes).
+        Stored codes, (..., tokens, rows) and (..., tokens, lanes). Of fewer heads than queries
+        have, each serves as many query heads.
     bias_codes
         Codes of the rows that hold the same in every column, (bias rows,).
     first
@@ -418,6 +422,7 @@ def counts(
     if faults is not None:
         if exact or statistics is not None:
             raise ValueError("exact must be false with faults, and statistics None")
+        k_codes, v_codes = (_per_query_head(codes, q_codes) for codes in (k_codes, v_codes))
         return faults.counts(
             params, shots, q_codes, k_codes, v_codes, bias_codes=bias_codes, first=first
         )
@@ -469,6 +474,7 @@ def counts_at(
         ``sums`` by trial, then as `counts` gives them.
     """
     if faults is not None:
+        k_codes, v_codes = (_per_query_head(codes, q_codes) for codes in (k_codes, v_codes))
         found = []
         for trial in a_sat_ua:
             tried = [replace(shot, a_sat_ua=a) for shot, a in zip(shots, trial, strict=True)]
@@ -496,6 +502,13 @@ def counts_at(
         for at in range(len(shares))
     ]
     return sums, _phis(arrays, totals, played, lead)
+
+
+def _per_query_head(codes: Tensor, q: Tensor) -> Tensor:
+    """Codes (..., heads, tokens, lines), repeated for the query heads that share them."""
+    if codes.dim() < 3 or codes.shape[-3] == q.shape[-3]:
+        return codes
+    return codes.repeat_interleave(q.shape[-3] // codes.shape[-3], -3)
 
 
 def _none(bias_codes: Tensor | None) -> Tensor:

@@ -21,7 +21,7 @@ from sim.llm.pipeline import map_model
 __all__ = ["EVALUATION_LIMIT", "STEP_LIMIT", "SpeedStudy", "measure_speed"]
 
 STEP_LIMIT = 2.0  #: times the softmax model's training step
-EVALUATION_LIMIT = 2.5  #: times the softmax model's evaluation
+EVALUATION_LIMIT = 2.5  #: times the softmax model's evaluation: loss of every token, as perplexity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ def measure_speed(
         for context in study.contexts:
             ids = torch.randint(vocabulary, (1, context), generator=generator)
             for what, limit, work, kinds in (
-                ("evaluation", EVALUATION_LIMIT, model.run, (softmax, layers)),
+                ("evaluation", EVALUATION_LIMIT, model.negative_log_likelihood, (softmax, layers)),
                 ("training step", STEP_LIMIT, lambda x: _step(model, x), (softmax, adaptable)),
             ):
                 notice(f"{what}, context {context}")

@@ -91,12 +91,11 @@ class _Passes(torch.autograd.Function):
         s_sat_ua: Tensor,
     ) -> Tensor:
         within: list[tuple[slice, Tensor]] = []
-        per = q.shape[1] // codes[0].shape[1]
         sums, _ = counts(
             params,
             shots,
             q,
-            *(x.repeat_interleave(per, 1) for x in codes),
+            *codes,
             bias_codes=bias_codes,
             first=first,
             within=within,

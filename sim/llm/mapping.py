@@ -346,8 +346,8 @@ class LayerMap:
             self.recipe.arrays,
             passes,
             self.full_rows(q),
-            self._per_query_head(self.key_codes(k[..., sinks:, :])),
-            self._per_query_head(self.value_codes(v[..., sinks:, :])),
+            self.key_codes(k[..., sinks:, :]),
+            self.value_codes(v[..., sinks:, :]),
             bias_codes=bias_codes,
             first=k.shape[-2] - q.shape[-2] - sinks,
             exact=exact,
@@ -598,8 +598,8 @@ def calibrate(
     layer = dataclasses.replace(layer, top=top)
     threshold = layer.threshold(q, k)
 
-    k_codes = layer._per_query_head(layer.key_codes(k[..., recipe.sinks :, :]))
-    v_codes = layer._per_query_head(layer.value_codes(v[..., recipe.sinks :, :]))
+    k_codes = layer.key_codes(k[..., recipe.sinks :, :])
+    v_codes = layer.value_codes(v[..., recipe.sinks :, :])
     rows = layer.full_rows(q)
     measured = scores_ua(arrays, rows, k_codes, first=-recipe.sinks)
     measured = measured / layer.gain_ua[:, None, None] - threshold[..., None]
