@@ -12,9 +12,11 @@ torch.set_num_threads(1)  # tests run two at a time
 transformers = pytest.importorskip("transformers")
 
 from analog_models import AnalogParams, FunctionalHead  # noqa: E402
+from analog_models.presets import resolve_device  # noqa: E402
 from sim.llm import evaluate as evaluation  # noqa: E402
 from sim.llm.arrays import ArrayParams, counts  # noqa: E402
 from sim.llm.evaluate import CASES, EvaluationStudy, evaluate  # noqa: E402
+from sim.llm.faults import ArrayFaults  # noqa: E402
 from sim.llm.mapping import (  # noqa: E402
     LayerMap,
     _Bias,
@@ -314,6 +316,11 @@ def test_queries_that_see_only_sinks_are_exact(sinks):
     exact = softmax_attention(q, k, v, layer.scale)
     out = layer.attend(q, k, v)
     torch.testing.assert_close(out[:, :, :sinks], exact[:, :, :sinks], rtol=1e-4, atol=1e-5)
+    faults = ArrayFaults.of_device(resolve_device("sky130-tt"), heads=2)
+    out_of_devices = layer.attend(q, k, v, faults=faults)
+    torch.testing.assert_close(
+        out_of_devices[:, :, :sinks], exact[:, :, :sinks], rtol=1e-4, atol=1e-5
+    )
     newest = layer.attend(q[:, :, -1:], k, v)
     torch.testing.assert_close(newest, out[:, :, -1:], rtol=1e-3, atol=1e-3)
     assert not torch.allclose(out[:, :, sinks:], exact[:, :, sinks:], rtol=1e-4, atol=1e-5)

@@ -371,6 +371,9 @@ class LayerMap:
     ) -> tuple[Tensor, Tensor]:
         """Weighted sum of the values, sinks included, and the sum of weights, (..., 1)."""
         size, sinks = self.head_size, min(self.recipe.sinks, k.shape[-2])
+        index = k.shape[-2] - q.shape[-2] + torch.arange(q.shape[-2])
+        # Arrays that are not ideal answer even to queries that see nothing stored.
+        total = total * (index >= self.recipe.sinks)[:, None]
         weight = torch.einsum("bhtl,hl->bht", total[..., size:], self.norm).clamp_(min=0)
         mean = self._per_query_head(self.value_mean, 0)[:, None]
         out = total[..., :size] @ self.value_back
@@ -380,7 +383,6 @@ class LayerMap:
             values = self._per_query_head(v[..., :sinks, :])
             score = (q @ keys.transpose(-1, -2)) * self.scale
             score = score - (self.common(q) + threshold)[..., None]
-            index = k.shape[-2] - q.shape[-2] + torch.arange(q.shape[-2])
             own = torch.exp(score.clamp(max=30.0)) * (index[:, None] >= torch.arange(sinks))
             out = out + own @ values
             weight = weight + own.sum(-1)
