@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from sim.llm.arrays import Statistics
@@ -66,8 +65,7 @@ def measure_activity(
     watched = [_Observed(layer) if isinstance(layer, LayerMap) else layer for layer in layers]
     model.attach(watched)
     try:
-        with torch.no_grad():
-            model.run(ids)
+        model.run(ids)
     finally:
         model.attach(list(layers))
     return [

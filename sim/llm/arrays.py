@@ -458,7 +458,7 @@ def counts_at(
     bias_codes: Tensor | None = None,
     first: int = 0,
     faults: NonIdeal | None = None,
-) -> tuple[list[list[Tensor]], list[Tensor]]:
+) -> list[tuple[list[Tensor], list[Tensor]]]:
     """`counts` in float32 at several saturation currents of the results, from the same charges.
 
     Parameters
@@ -470,8 +470,9 @@ def counts_at(
 
     Returns
     -------
-    sums, phis
-        ``sums`` by trial, then as `counts` gives them.
+    found
+        By trial, what `counts` gives. Arrays that are not ideal are played anew for each, since
+        their noise belongs to a pass: its sums go with its own pulses.
     """
     if faults is not None:
         k_codes, v_codes = (_per_query_head(codes, q_codes) for codes in (k_codes, v_codes))
@@ -483,7 +484,7 @@ def counts_at(
                     params, tried, q_codes, k_codes, v_codes, bias_codes=bias_codes, first=first
                 )
             )
-        return [sums for sums, _ in found], found[0][1]
+        return found
     lead, lanes, top = q_codes.shape[:-2], v_codes.shape[-1], params.count_max
     arrays = _Fast(params, q_codes, k_codes, v_codes, _none(bias_codes), first)
     unit = [replace(shot, a_sat_ua=torch.ones(())) for shot in shots]
@@ -497,11 +498,17 @@ def counts_at(
                 result = (charge[..., :lanes] * share[n]).round_().clamp_(-top, top)
                 total[..., span, at * lanes : (at + 1) * lanes] += result
             total[..., span, -1] += charge[..., lanes]
-    sums = [
-        [total[..., at * lanes : (at + 1) * lanes].reshape(*lead, -1, lanes) for total in totals]
+    phis = _phis(arrays, totals, played, lead)
+    return [
+        (
+            [
+                total[..., at * lanes : (at + 1) * lanes].reshape(*lead, -1, lanes)
+                for total in totals
+            ],
+            phis,
+        )
         for at in range(len(shares))
     ]
-    return sums, _phis(arrays, totals, played, lead)
 
 
 def _per_query_head(codes: Tensor, q: Tensor) -> Tensor:

@@ -643,7 +643,7 @@ def _choose_outputs(
     ratio = 2**shift * least / weight
     trials = [(a * ratio).round().clamp(1, LEVEL_MAX) for a in _A_SAT_UA]
     passes, bias_codes = layer.shots(threshold)
-    sums, phis = counts_at(
+    played = counts_at(
         recipe.arrays,
         passes,
         [a.T[:, :, None, None] for a in trials],
@@ -655,9 +655,9 @@ def _choose_outputs(
         faults=faults,
     )
     best = dataclasses.replace(layer, error=torch.full((heads,), torch.inf))
-    for a_sat_ua, a, found in zip(_A_SAT_UA, trials, sums, strict=True):
+    for a_sat_ua, a, (sums, phis) in zip(_A_SAT_UA, trials, played, strict=True):
         trial = dataclasses.replace(layer, a_sat_ua=a, shot_weight=2**shift * least * a_sat_ua / a)
-        total = trial.total(found)
+        total = trial.total(sums)
         true = sum(p * trial.shot_weight[:, n, None] for n, p in enumerate(phis))
         norm = torch.stack(
             [
