@@ -309,6 +309,12 @@ def test_evaluation_has_a_row_per_case_text_and_context(model, monkeypatch):
     json.dumps(result)
 
 
+def test_adapted_models_of_one_kind_have_a_seed_each(model):
+    twice = [SimpleNamespace(study={"seed": 3})] * 2
+    with pytest.raises(ValueError, match=r"kind 'adapted' must have one seed each, not \[3, 3\]"):
+        evaluate(EvaluationStudy(), model, adapted={"adapted": twice})
+
+
 @pytest.mark.parametrize("sinks", (1, 3))
 def test_queries_that_see_only_sinks_are_exact(sinks):
     q, k, v, projection = layer_inputs()
@@ -321,6 +327,11 @@ def test_queries_that_see_only_sinks_are_exact(sinks):
     torch.testing.assert_close(
         out_of_devices[:, :, :sinks], exact[:, :, :sinks], rtol=1e-4, atol=1e-5
     )
+    # However far a sink's score lies below the threshold, alone it is everything.
+    top = layer.top.clone()
+    top[:, 0] += 200.0
+    far = dataclasses.replace(layer, top=top).attend(q[:, :, :1], k[:, :, :1], v[:, :, :1])
+    torch.testing.assert_close(far, exact[:, :, :1], rtol=1e-4, atol=1e-5)
     newest = layer.attend(q[:, :, -1:], k, v)
     torch.testing.assert_close(newest, out[:, :, -1:], rtol=1e-3, atol=1e-3)
     assert not torch.allclose(out[:, :, sinks:], exact[:, :, sinks:], rtol=1e-4, atol=1e-5)

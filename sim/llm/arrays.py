@@ -286,7 +286,7 @@ class _Fast:
         parts = [p[codes].mul_(r) for p, r in zip(powers, rise, strict=True)]
         parts = [part.to(self.dtype) for part in (*parts, *more)]
         stored = torch.cat(parts, dim=-1)
-        stored = stored.reshape(-1, *stored.shape[-2:])
+        stored = stored.reshape(codes.shape[:-2].numel(), *stored.shape[-2:])
         return stored.repeat_interleave(self._lead.numel() // len(stored), 0)
 
     def shot(self, shot: Shot) -> tuple[Tensor, Tensor, list[Tensor]]:

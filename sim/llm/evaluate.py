@@ -200,9 +200,18 @@ def evaluate(
         ``ratio`` to the teacher, ``recovered`` (share of the gap in log-likelihood between
         control and teacher), ``seconds``; ``errors`` by layer of the mapped cases; ``activity`` of
         the watched case's arrays, by layer and head, as `measure_activity` gives it.
+
+    Raises
+    ------
+    ValueError
+        Two adapted models of one kind have the same seed.
     """
     model = LanguageModel.load(study.model) if model is None else model
     adapted = {} if adapted is None or study.every != 1 else adapted
+    for kind, each in adapted.items():
+        seeds = [one.study["seed"] for one in each]
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"models of kind {kind!r} must have one seed each, not {seeds}")
     chosen = [case for case in cases if case.name in study.cases]
     chosen = [case for case in chosen if case.kind not in _TRAINED or case.kind in adapted]
     contexts = sorted({context for case in chosen for context in case.contexts})

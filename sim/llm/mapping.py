@@ -54,6 +54,7 @@ _BLOCK = 16  # rows whose changes reach the other rows together
 LEVEL_MAX = 255  #: highest level of a saturation current, in µA
 FEATURES = 6  #: of a query that its largest score is predicted from
 _SKIP = 4  # queries at the start of a sequence, at least, that see too few tokens to learn from
+_LEAST_SCORE = -60.0  # of a sink, below the threshold: nothing beside others, not 0 alone
 _SHORTEST = 32  # tokens of a calibration sequence, at least
 _PRIORS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 30.0)  # weight of the mean output: tried
 _A_SAT_UA = (10.0, 15.0, 22.0, 32.0, 48.0, 72.0, 110.0)  # A_sat: tried
@@ -383,7 +384,9 @@ class LayerMap:
             values = self._per_query_head(v[..., :sinks, :])
             score = (q @ keys.transpose(-1, -2)) * self.scale
             score = score - (self.common(q) + threshold)[..., None]
-            own = torch.exp(score.clamp(max=30.0)) * (index[:, None] >= torch.arange(sinks))
+            own = torch.exp(score.clamp(_LEAST_SCORE, 30.0)) * (
+                index[:, None] >= torch.arange(sinks)
+            )
             out = out + own @ values
             weight = weight + own.sum(-1)
         return out, weight[..., None]
